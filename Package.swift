@@ -1,0 +1,62 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// libtorch is found through pkg-config (`graft-libtorch.pc`, which `make engine` writes into
+// `.torch/`), so that the package needs no unsafe flags and can be a versioned dependency.
+let package = Package(
+  name: "graft",
+  platforms: [.macOS(.v14)],
+  products: [
+    .library(name: "Graft", targets: ["Graft"]),
+    .executable(name: "graft", targets: ["GraftCLI"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+  ],
+  targets: [
+    // MARK: Engine
+    .systemLibrary(name: "CLibtorch", pkgConfig: "graft-libtorch"),
+    .target(name: "CTorch", dependencies: ["CLibtorch"]),
+    .target(name: "Torch", dependencies: ["CTorch"]),
+    .target(name: "NeuralNetworks", dependencies: ["Torch"]),
+
+    // MARK: Files and text
+    .target(
+      name: "JSON",
+      dependencies: [.product(name: "OrderedCollections", package: "swift-collections")]),
+    .target(name: "Formats", dependencies: ["Torch", "JSON"]),
+    .target(name: "Jinja", dependencies: ["JSON"]),
+    .target(
+      name: "Tokenizers",
+      dependencies: [
+        "JSON", "Jinja", .product(name: "OrderedCollections", package: "swift-collections"),
+      ]),
+    .target(
+      name: "Datasets",
+      dependencies: ["JSON", "Tokenizers"]),
+
+    // MARK: Models and training
+    .target(name: "Models", dependencies: ["NeuralNetworks", "Formats", "JSON"]),
+    .target(name: "Adapters", dependencies: ["Models", "JSON"]),
+    .target(name: "Generation", dependencies: ["Models", "Tokenizers"]),
+    .target(
+      name: "Training",
+      dependencies: [
+        "Adapters", "Datasets", "Generation", .product(name: "Logging", package: "swift-log"),
+        .product(name: "Yams", package: "Yams"),
+      ]),
+    .target(name: "Graft", dependencies: ["Training"]),
+    .executableTarget(
+      name: "GraftCLI",
+      dependencies: [
+        "Graft", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ]),
+
+    // MARK: Tests
+  ],
+  cxxLanguageStandard: .cxx20
+)
