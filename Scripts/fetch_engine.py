@@ -229,7 +229,7 @@ def fetch(version: str, host: str, destination: Path) -> None:
     for pin, wheel in wheels:
         unpack(pin, wheel, aside)
     check_whole(aside, host)
-    write_pkgconfig(aside, "${pcfiledir}/../..", version, host)
+    write_pkgconfig(aside, "${pcfiledir}/../..", version)
     (aside / "VERSION").write_text(version + "\n")
     (aside / "engine.json").write_text(json.dumps(described, indent=2) + "\n")
 
@@ -406,9 +406,8 @@ def check_whole(folder: Path, host: str) -> None:
 # pkg-config
 
 
-def write_pkgconfig(folder: Path, prefix: str, version: str, host: str, libraries=("torch_cpu", "c10")) -> None:
-    # libstdc++'s new ABI is what the wheels are built with; some distributions still default to the old one.
-    definitions = " -D_GLIBCXX_USE_CXX11_ABI=1" if host.startswith("linux") else ""
+def write_pkgconfig(folder: Path, prefix: str, version: str) -> None:
+    # No -D, no -Wl: SwiftPM refuses them from a .pc file. Folders are found from the file's own place.
     text = (
         f"prefix={prefix}\n"
         "includedir=${prefix}/include\n"
@@ -417,8 +416,8 @@ def write_pkgconfig(folder: Path, prefix: str, version: str, host: str, librarie
         f"Name: {PKGCONFIG_NAME}\n"
         "Description: libtorch, the tensor engine under Graft\n"
         f"Version: {version}\n"
-        f"Cflags: -I${{includedir}} -I${{includedir}}/torch/csrc/api/include{definitions}\n"
-        f"Libs: -L${{libdir}} {' '.join('-l' + name for name in libraries)}\n"
+        "Cflags: -I${includedir} -I${includedir}/torch/csrc/api/include\n"
+        "Libs: -L${libdir} -ltorch_cpu -lc10\n"
     )
     path = folder / "lib" / "pkgconfig" / f"{PKGCONFIG_NAME}.pc"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -453,7 +452,7 @@ def link_existing(torch: Path, destination: Path) -> None:
     if recorded(destination) is not None and "existing" not in recorded(destination):
         # An unpacked engine lies there: its libraries must not be found before the ones that were named.
         shutil.rmtree(destination)
-    write_pkgconfig(destination, str(torch), version, host)
+    write_pkgconfig(destination, str(torch), version)
     (destination / "VERSION").write_text(version + "\n")
     (destination / "engine.json").write_text(json.dumps({"existing": str(torch), "version": version}, indent=2) + "\n")
     say(f"{destination.name}: uses torch {version} of {torch}")
