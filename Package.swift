@@ -57,6 +57,7 @@ let package = Package(
       ]),
 
     // MARK: Tests
+    .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
   ],
   cxxLanguageStandard: .cxx20
 )
