@@ -22,18 +22,16 @@ Exit status: 0 done or already there, 1 failed (a sentence on stderr says why an
 """
 
 import argparse
-import errno
-import hashlib
 import json
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
+
+from pinned_wheels import Failure, Pin, Progress, cache_folder, exclusive, require_space, run, say, verified_wheel
 
 DEFAULT_VERSION = "2.15.0"
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -42,59 +40,55 @@ PKGCONFIG_NAME = "graft-libtorch"
 # Raised when what is unpacked changes, so that `make engine` replaces an engine that an older script left.
 LAYOUT = 1
 
-# version → platform → wheels: (project, version, pip platform tags, SHA-256 of the wheel).
+# version → platform → wheels.
 # The CUDA-built libtorch_cpu.so needs libcudart and libcupti to load even on a machine without a GPU.
 # The hashes are those of the index's own metadata: `pip install --dry-run --report - --no-deps …` prints them.
 PINS = {
     "2.15.0": {
         "linux-x86_64": [
-            ("torch", "2.15.0", ("manylinux_2_28_x86_64",),
-             "48c2d861134c0b5697c7602cb5ffa68f62a2989fdcd1717e593356f67996ca1e"),
-            ("nvidia-cuda-runtime", "13.2.86", ("manylinux2014_x86_64",),
-             "3498247680dfddce31bad102af7e3e26fc795342a3cac64722bb0fa95e7f60f0"),
-            ("nvidia-cuda-cupti", "13.2.86", ("manylinux_2_25_x86_64",),
-             "8fa29f15dd8336181f961764d9d95236fc6b931dd0c8fcf8cd70aab0c310b586"),
+            Pin("torch", "2.15.0", "manylinux_2_28_x86_64",
+                "48c2d861134c0b5697c7602cb5ffa68f62a2989fdcd1717e593356f67996ca1e"),
+            Pin("nvidia-cuda-runtime", "13.2.86", "manylinux2014_x86_64",
+                "3498247680dfddce31bad102af7e3e26fc795342a3cac64722bb0fa95e7f60f0"),
+            Pin("nvidia-cuda-cupti", "13.2.86", "manylinux_2_25_x86_64",
+                "8fa29f15dd8336181f961764d9d95236fc6b931dd0c8fcf8cd70aab0c310b586"),
         ],
         "linux-aarch64": [
-            ("torch", "2.15.0", ("manylinux_2_28_aarch64",),
-             "58ce2ebfb3430941353109a85be63ee8e941da22f13daa2c43344eeb51c81e06"),
-            ("nvidia-cuda-runtime", "13.2.86", ("manylinux2014_aarch64",),
-             "37844957894bfdecf90243568d21a2cb251b66106915b71459a23c8e6ef2da69"),
-            ("nvidia-cuda-cupti", "13.2.86", ("manylinux_2_25_aarch64",),
-             "d9a5c133f73fcb9013f3ada0da6fb54d4117618d81f3f5a0419417ea6ee829d4"),
+            Pin("torch", "2.15.0", "manylinux_2_28_aarch64",
+                "58ce2ebfb3430941353109a85be63ee8e941da22f13daa2c43344eeb51c81e06"),
+            Pin("nvidia-cuda-runtime", "13.2.86", "manylinux2014_aarch64",
+                "37844957894bfdecf90243568d21a2cb251b66106915b71459a23c8e6ef2da69"),
+            Pin("nvidia-cuda-cupti", "13.2.86", "manylinux_2_25_aarch64",
+                "d9a5c133f73fcb9013f3ada0da6fb54d4117618d81f3f5a0419417ea6ee829d4"),
         ],
         "macos-arm64": [
-            ("torch", "2.15.0", ("macosx_14_0_arm64",),
-             "e808b63d616a43b326e1a5677d45a2e5babe7a8ce27edb03ddb48e7dd9b6d663"),
+            Pin("torch", "2.15.0", "macosx_14_0_arm64",
+                "e808b63d616a43b326e1a5677d45a2e5babe7a8ce27edb03ddb48e7dd9b6d663"),
         ],
     },
     "2.11.0": {
         "linux-x86_64": [
-            ("torch", "2.11.0", ("manylinux_2_28_x86_64",),
-             "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a"),
-            ("nvidia-cuda-runtime", "13.0.96", ("manylinux2014_x86_64",),
-             "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548"),
-            ("nvidia-cuda-cupti", "13.0.85", ("manylinux_2_25_x86_64",),
-             "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8"),
+            Pin("torch", "2.11.0", "manylinux_2_28_x86_64",
+                "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a"),
+            Pin("nvidia-cuda-runtime", "13.0.96", "manylinux2014_x86_64",
+                "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548"),
+            Pin("nvidia-cuda-cupti", "13.0.85", "manylinux_2_25_x86_64",
+                "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8"),
         ],
         "linux-aarch64": [
-            ("torch", "2.11.0", ("manylinux_2_28_aarch64",),
-             "d91aac77f24082809d2c5a93f52a5f085032740a1ebc9252a7b052ef5a4fddc6"),
-            ("nvidia-cuda-runtime", "13.0.96", ("manylinux2014_aarch64",),
-             "ef9bcbe90493a2b9d810e43d249adb3d02e98dd30200d86607d8d02687c43f55"),
-            ("nvidia-cuda-cupti", "13.0.85", ("manylinux_2_25_aarch64",),
-             "796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151"),
+            Pin("torch", "2.11.0", "manylinux_2_28_aarch64",
+                "d91aac77f24082809d2c5a93f52a5f085032740a1ebc9252a7b052ef5a4fddc6"),
+            Pin("nvidia-cuda-runtime", "13.0.96", "manylinux2014_aarch64",
+                "ef9bcbe90493a2b9d810e43d249adb3d02e98dd30200d86607d8d02687c43f55"),
+            Pin("nvidia-cuda-cupti", "13.0.85", "manylinux_2_25_aarch64",
+                "796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151"),
         ],
         "macos-arm64": [
-            ("torch", "2.11.0", ("macosx_11_0_arm64",),
-             "7b6a60d48062809f58595509c524b88e6ddec3ebe25833d6462eeab81e5f2ce4"),
+            Pin("torch", "2.11.0", "macosx_11_0_arm64",
+                "7b6a60d48062809f58595509c524b88e6ddec3ebe25833d6462eeab81e5f2ce4"),
         ],
     },
 }
-
-# The CPython that the wheel was built for does not matter: libtorch does not link with Python. One is named
-# so that the same file is fetched, with the same hash, whichever Python runs this script.
-WHEEL_PYTHON = ("3.11", "cp311")
 
 # Libraries of the torch wheel that only Python or only CUDA needs.
 PYTHON_LIBRARIES = re.compile(r"lib(torch_python|shm)\.(so|dylib)$")
@@ -105,39 +99,20 @@ CUDA_STUBS_NEEDED = re.compile(r"lib(cudart|cupti)\.so\.\d+$")
 NEEDED_BYTES = 2_200_000_000  # wheels (0.6 GB), unpacked libraries and headers (0.6 GB), pip's own temporary copy
 
 
-class Failure(Exception):
-    """A failure whose text tells the user what happened, where, and what to do."""
-
-
 def main() -> int:
     arguments = parse_arguments()
     destination = arguments.into or REPOSITORY / (
         ".torch" if arguments.version == DEFAULT_VERSION else f".torch-{arguments.version}"
     )
-    try:
-        if arguments.existing:
-            link_existing(Path(arguments.existing).expanduser(), destination)
-        else:
-            with exclusive(cache_folder()):
-                fetch(arguments.version, current_platform(), destination)
-    except Failure as failure:
-        print(f"fetch_engine: {failure}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            print(
-                f"fetch_engine: the disk is full ({error.filename or destination}). About "
-                f"{NEEDED_BYTES / 1e9:.1f} GB are needed; free some, or set XDG_CACHE_HOME to a larger disk, "
-                "and run it again. Nothing half-unpacked is used.",
-                file=sys.stderr,
-            )
-        else:
-            print(f"fetch_engine: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nfetch_engine: interrupted; run it again to go on (finished downloads are kept)", file=sys.stderr)
-        return 130
-    return 0
+    return run(lambda: provide(arguments, destination), "fetch_engine", NEEDED_BYTES)
+
+
+def provide(arguments: argparse.Namespace, destination: Path) -> None:
+    if arguments.existing:
+        link_existing(Path(arguments.existing).expanduser(), destination)
+    else:
+        with exclusive(cache_folder()):
+            fetch(arguments.version, current_platform(), destination)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -167,37 +142,6 @@ def current_platform() -> str:
     return f"{system}-{machine}"
 
 
-def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(base).expanduser() / "graft"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-class exclusive:
-    """Holds a lock, so that two `make engine` at once do not download the same wheel twice."""
-
-    def __init__(self, folder: Path):
-        self.path = folder / "fetch.lock"
-
-    def __enter__(self):
-        import fcntl
-
-        self.file = open(self.path, "w")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say("another fetch is running; waiting for it")
-            fcntl.flock(self.file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_):
-        self.file.close()
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Download
 
@@ -209,17 +153,12 @@ def fetch(version: str, host: str, destination: Path) -> None:
             f"there is no torch {version} wheel for {host} (there is one for {', '.join(sorted(PINS[version]))}). "
             "Build or install libtorch another way and name it: GRAFT_TORCH=/path/to/torch make engine."
         )
-    described = {"layout": LAYOUT, "version": version, "platform": host, "wheels": [list(pin[:2]) + [pin[3]] for pin in pins]}
+    described = {"layout": LAYOUT, "version": version, "platform": host, "wheels": [[pin.project, pin.version, pin.sha256] for pin in pins]}
     if recorded(destination) == described:
         say(f"{destination.name}: torch {version} for {host} is already there")
         return
 
-    free = shutil.disk_usage(destination.parent).free
-    if free < NEEDED_BYTES:
-        raise Failure(
-            f"{destination.parent} has {free / 1e9:.1f} GB free and about {NEEDED_BYTES / 1e9:.1f} GB are needed. "
-            "Free some space and run it again."
-        )
+    require_space(destination.parent, NEEDED_BYTES)
     wheels = [(pin, verified_wheel(pin)) for pin in pins]
 
     # Unpacked aside and renamed: a folder named .torch is always whole.
@@ -253,78 +192,6 @@ def recorded(destination: Path):
         return None
 
 
-def verified_wheel(pin) -> Path:
-    """The wheel of one pin, from the cache or from the user's package index, with its hash checked."""
-    project, version, tags, expected = pin
-    folder = cache_folder() / "wheels"
-    folder.mkdir(exist_ok=True)
-    pattern = f"{project.replace('-', '_')}-{version}-*{tags[0]}*.whl"
-    for wheel in sorted(folder.glob(pattern)):
-        if sha256(wheel) == expected:
-            return wheel
-        say(f"{wheel.name} in the cache is damaged or another build; downloading it again")
-        wheel.unlink()
-
-    partial = folder / f"partial-{project}-{version}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    download(project, version, tags, partial)
-    wheels = list(partial.glob("*.whl"))
-    if len(wheels) != 1:
-        raise Failure(f"pip left {len(wheels)} wheels in {partial} where one of {project} {version} was expected.")
-    actual = sha256(wheels[0])
-    if actual != expected:
-        raise Failure(
-            f"{wheels[0].name} has SHA-256 {actual} and the pinned one is {expected}. The package index served another "
-            f"file than the one this version of Graft was tested with; nothing was unpacked. Check the index that pip is "
-            f"configured to use (python3 -m pip config list). The file was left in {partial}."
-        )
-    final = folder / wheels[0].name
-    wheels[0].replace(final)
-    shutil.rmtree(partial, ignore_errors=True)
-    return final
-
-
-def download(project: str, version: str, tags, into: Path) -> None:
-    pip = [sys.executable, "-m", "pip"]
-    found = subprocess.run(pip + ["--version"], capture_output=True, text=True)
-    if found.returncode != 0:
-        raise Failure(
-            f"{sys.executable} has no pip. Install it (Debian: apt-get install python3-pip; elsewhere: "
-            f"{sys.executable} -m ensurepip) and run it again."
-        )
-    python_version, abi = WHEEL_PYTHON
-    command = pip + ["download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(into)]
-    command += ["--implementation", "cp", "--python-version", python_version, "--abi", abi, "--abi", "none"]
-    for tag in tags:
-        command += ["--platform", tag]
-    if pip_version(found.stdout) >= (25, 1):
-        command += ["--resume-retries", "10"]
-    command.append(f"{project}=={version}")
-    say(f"fetching {project} {version}")
-    # pip's progress bar goes to stdout; stdout of this script is kept free.
-    result = subprocess.run(command, stdout=sys.stderr)
-    if result.returncode != 0:
-        raise Failure(
-            f"pip could not download {project} {version} (its message is above; exit status {result.returncode}). "
-            "Check the network and pip's configuration (python3 -m pip config list) and run it again; or use a PyTorch "
-            "that is already installed: GRAFT_TORCH=/path/to/site-packages/torch make engine."
-        )
-
-
-def pip_version(text: str):
-    match = re.match(r"pip (\d+)\.(\d+)", text)
-    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Unpacking
 
@@ -351,13 +218,12 @@ def target_of(project: str, name: str):
     return f"lib/{base}" if CUDA_STUBS_NEEDED.match(base) else None
 
 
-def unpack(pin, wheel: Path, into: Path) -> None:
-    project, version = pin[0], pin[1]
+def unpack(pin: Pin, wheel: Path, into: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
-            chosen = [(member, target_of(project, member.filename)) for member in archive.infolist()]
+            chosen = [(member, target_of(pin.project, member.filename)) for member in archive.infolist()]
             chosen = [(member, target) for member, target in chosen if target is not None]
-            progress = Progress(f"unpacking {project} {version}", sum(member.file_size for member, _ in chosen))
+            progress = Progress(f"unpacking {pin.project} {pin.version}", sum(member.file_size for member, _ in chosen))
             for member, target in chosen:
                 path = into / target
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -368,29 +234,6 @@ def unpack(pin, wheel: Path, into: Path) -> None:
             progress.finish()
     except zipfile.BadZipFile as error:
         raise Failure(f"{wheel} is not a readable wheel ({error}); delete it and run this again.") from error
-
-
-class Progress:
-    """A percentage that overwrites itself on a terminal and is a line every quarter elsewhere."""
-
-    def __init__(self, label: str, total: int):
-        self.label, self.total, self.done = label, max(total, 1), 0
-        self.live, self.shown, self.drawn_at = sys.stderr.isatty(), -1, 0.0
-
-    def advance(self, count: int) -> None:
-        self.done += count
-        percent = 100 * self.done // self.total
-        now = time.monotonic()
-        if self.live and now - self.drawn_at > 0.1:
-            self.drawn_at = now
-            print(f"\r{self.label}: {percent:3d} % of {self.total / 1e6:.0f} MB", end="", file=sys.stderr, flush=True)
-        elif not self.live and percent // 25 > self.shown:
-            self.shown = percent // 25
-            say(f"{self.label}: {percent} % of {self.total / 1e6:.0f} MB")
-
-    def finish(self) -> None:
-        if self.live:
-            say(f"\r{self.label}: 100 % of {self.total / 1e6:.0f} MB")
 
 
 def check_whole(folder: Path, host: str) -> None:
