@@ -1,1 +1,241 @@
-#pragma once
+// The C interface over libtorch: the only way into the engine.
+//
+// Rules that hold for every function:
+// - A tensor is a counted reference (`CTTensor *`). Functions return a new reference, which the caller releases with
+//   `ct_release`; arguments are borrowed.
+// - No C++ exception leaves. A function that returns a tensor gives NULL on failure, one that returns `int` gives 0
+//   on success; `ct_last_error` then holds the engine's message, for this thread, until the next failure.
+// - Sizes are element counts, shapes are `int64_t` arrays of the stated length, dtypes and devices as below.
+
+#ifndef GRAFT_CTORCH_H
+#define GRAFT_CTORCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma clang assume_nonnull begin
+
+typedef struct CTTensor CTTensor;
+
+/// Values are those of `c10::ScalarType`, checked at compile time.
+typedef enum CTDType {
+  CT_UINT8 = 0,
+  CT_INT8 = 1,
+  CT_INT16 = 2,
+  CT_INT32 = 3,
+  CT_INT64 = 4,
+  CT_FLOAT16 = 5,
+  CT_FLOAT32 = 6,
+  CT_FLOAT64 = 7,
+  CT_BOOL = 11,
+  CT_BFLOAT16 = 15,
+  CT_FLOAT8_E5M2 = 23,
+  CT_FLOAT8_E4M3 = 24,
+  CT_UINT16 = 27,
+  CT_UINT32 = 28,
+  CT_UINT64 = 29,
+} CTDType;
+
+/// Values are those of `c10::DeviceType`, checked at compile time.
+typedef enum CTDeviceType { CT_CPU = 0, CT_CUDA = 1, CT_MPS = 13, CT_META = 14 } CTDeviceType;
+
+typedef struct CTDevice {
+  CTDeviceType type;
+  int32_t index;  // -1: the current one
+} CTDevice;
+
+/// The message of the last failure on this thread. Never NULL.
+const char *ct_last_error(void);
+
+// MARK: Lifetime and inspection
+
+void ct_retain(CTTensor *tensor);
+void ct_release(CTTensor *tensor);
+/// Tensors alive in this process that were handed out through this interface and not yet released.
+int64_t ct_live_handle_count(void);
+
+int64_t ct_dimension_count(CTTensor *tensor);
+int64_t ct_size(CTTensor *tensor, int64_t dimension);
+int64_t ct_stride(CTTensor *tensor, int64_t dimension);
+int64_t ct_element_count(CTTensor *tensor);
+CTDType ct_dtype(CTTensor *tensor);
+CTDevice ct_device(CTTensor *tensor);
+bool ct_is_contiguous(CTTensor *tensor);
+void *_Nullable ct_data(CTTensor *tensor);
+/// Identity of the storage: equal for views of the same memory.
+const void *_Nullable ct_storage(CTTensor *tensor);
+
+// MARK: Creation
+
+CTTensor *_Nullable ct_empty(const int64_t *shape, int32_t rank, CTDType dtype, CTDevice device);
+CTTensor *_Nullable ct_full(
+    const int64_t *shape, int32_t rank, double value, CTDType dtype, CTDevice device);
+CTTensor *_Nullable ct_arange(int64_t start, int64_t end, int64_t step, CTDType dtype, CTDevice device);
+CTTensor *_Nullable ct_uniform(
+    const int64_t *shape, int32_t rank, double low, double high, CTDType dtype, CTDevice device);
+CTTensor *_Nullable ct_normal(
+    const int64_t *shape, int32_t rank, double mean, double deviation, CTDType dtype, CTDevice device);
+/// Copies `byte_count` bytes of contiguous elements from host memory.
+CTTensor *_Nullable ct_from_bytes(
+    const void *_Nullable bytes, size_t byte_count, const int64_t *shape, int32_t rank, CTDType dtype,
+    CTDevice device);
+/// Wraps host memory without a copy; `release(context)` runs when the last tensor over it goes.
+CTTensor *_Nullable ct_wrap_bytes(
+    void *bytes, const int64_t *shape, int32_t rank, CTDType dtype, void *_Nullable context,
+    void (*release)(void *_Nullable context));
+/// Copies the elements, made contiguous on the host, to `destination`, which holds `byte_count` bytes.
+int ct_copy_bytes(CTTensor *tensor, void *_Nullable destination, size_t byte_count);
+
+// MARK: Conversion and shape
+
+CTTensor *_Nullable ct_to(CTTensor *tensor, CTDType dtype, CTDevice device);
+CTTensor *_Nullable ct_contiguous(CTTensor *tensor);
+CTTensor *_Nullable ct_clone(CTTensor *tensor);
+CTTensor *_Nullable ct_detach(CTTensor *tensor);
+CTTensor *_Nullable ct_reshape(CTTensor *tensor, const int64_t *shape, int32_t rank);
+CTTensor *_Nullable ct_expand(CTTensor *tensor, const int64_t *shape, int32_t rank);
+CTTensor *_Nullable ct_transpose(CTTensor *tensor, int64_t first, int64_t second);
+CTTensor *_Nullable ct_permute(CTTensor *tensor, const int64_t *order, int32_t rank);
+CTTensor *_Nullable ct_narrow(CTTensor *tensor, int64_t dimension, int64_t start, int64_t length);
+CTTensor *_Nullable ct_unsqueeze(CTTensor *tensor, int64_t dimension);
+CTTensor *_Nullable ct_squeeze(CTTensor *tensor, int64_t dimension);
+CTTensor *_Nullable ct_concatenate(CTTensor *const _Nonnull *_Nonnull tensors, int32_t count, int64_t dimension);
+CTTensor *_Nullable ct_stack(CTTensor *const _Nonnull *_Nonnull tensors, int32_t count, int64_t dimension);
+CTTensor *_Nullable ct_repeat_interleave(CTTensor *tensor, int64_t repeats, int64_t dimension);
+
+// MARK: Arithmetic
+
+typedef enum CTUnary {
+  CT_NEGATE, CT_ABSOLUTE, CT_EXP, CT_LOG, CT_SQRT, CT_RSQRT, CT_SIN, CT_COS, CT_TANH, CT_SIGMOID,
+  CT_RELU, CT_SILU, CT_GELU, CT_GELU_TANH, CT_RECIPROCAL, CT_SQUARE, CT_IS_FINITE, CT_LOGICAL_NOT,
+} CTUnary;
+CTTensor *_Nullable ct_unary(CTUnary operation, CTTensor *tensor);
+
+typedef enum CTBinary {
+  CT_ADD, CT_SUBTRACT, CT_MULTIPLY, CT_DIVIDE, CT_MATMUL, CT_MAXIMUM, CT_MINIMUM, CT_EQUAL, CT_LESS,
+  CT_LESS_OR_EQUAL, CT_GREATER, CT_GREATER_OR_EQUAL, CT_POWER,
+} CTBinary;
+CTTensor *_Nullable ct_binary(CTBinary operation, CTTensor *left, CTTensor *right);
+CTTensor *_Nullable ct_binary_scalar(CTBinary operation, CTTensor *left, double right);
+
+/// x Wᵀ + b, with W [out, in].
+CTTensor *_Nullable ct_linear(CTTensor *input, CTTensor *weight, CTTensor *_Nullable bias);
+/// beta · base + alpha · (left · right), left [n, k], right [k, m].
+CTTensor *_Nullable ct_addmm(CTTensor *base, CTTensor *left, CTTensor *right, double beta, double alpha);
+CTTensor *_Nullable ct_where(CTTensor *condition, CTTensor *left, CTTensor *right);
+CTTensor *_Nullable ct_masked_fill(CTTensor *tensor, CTTensor *mask, double value);
+CTTensor *_Nullable ct_clamp(CTTensor *tensor, double low, double high);
+
+// MARK: Reductions and selection
+
+typedef enum CTReduction { CT_SUM, CT_MEAN, CT_MAX, CT_MIN, CT_ARGMAX, CT_NORM, CT_LOGSUMEXP } CTReduction;
+/// Over one dimension; `whole` reduces all elements to a scalar and ignores the dimension.
+CTTensor *_Nullable ct_reduce(
+    CTReduction operation, CTTensor *tensor, int64_t dimension, bool keep, bool whole);
+CTTensor *_Nullable ct_softmax(CTTensor *tensor, int64_t dimension, bool logarithm);
+CTTensor *_Nullable ct_cumulative_sum(CTTensor *tensor, int64_t dimension);
+int ct_top_k(
+    CTTensor *tensor, int64_t count, int64_t dimension, CTTensor *_Nullable *_Nonnull values,
+    CTTensor *_Nullable *_Nonnull indices);
+int ct_sort(
+    CTTensor *tensor, int64_t dimension, bool descending, CTTensor *_Nullable *_Nonnull values,
+    CTTensor *_Nullable *_Nonnull indices);
+CTTensor *_Nullable ct_multinomial(CTTensor *probabilities, int64_t count);
+CTTensor *_Nullable ct_index_select(CTTensor *tensor, int64_t dimension, CTTensor *indices);
+CTTensor *_Nullable ct_gather(CTTensor *tensor, int64_t dimension, CTTensor *indices);
+CTTensor *_Nullable ct_embedding(CTTensor *weight, CTTensor *indices);
+
+// MARK: In place (no gradient is recorded through these)
+
+int ct_copy_into(CTTensor *destination, CTTensor *source);
+int ct_fill(CTTensor *tensor, double value);
+int ct_add_in_place(CTTensor *tensor, CTTensor *other, double scale);
+int ct_scale_in_place(CTTensor *tensor, double factor);
+int ct_index_copy_in_place(CTTensor *tensor, int64_t dimension, CTTensor *indices, CTTensor *source);
+
+// MARK: Layers of the field
+
+CTTensor *_Nullable ct_layer_norm(
+    CTTensor *input, CTTensor *_Nullable weight, CTTensor *_Nullable bias, double epsilon);
+CTTensor *_Nullable ct_dropout(CTTensor *input, double probability);
+/// query [n, heads, q, d], key and value [n, key-value heads, k, d].
+CTTensor *_Nullable ct_scaled_dot_product_attention(
+    CTTensor *query, CTTensor *key, CTTensor *value, CTTensor *_Nullable mask, double scale, bool causal,
+    bool grouped);
+/// Cross-entropy of logits [n, classes] with labels [n], summed; -100 is ignored.
+CTTensor *_Nullable ct_cross_entropy_sum(CTTensor *logits, CTTensor *labels);
+/// Economy singular value decomposition of a matrix: U [m, k], S [k], Vᵀ [k, n].
+int ct_svd(
+    CTTensor *matrix, CTTensor *_Nullable *_Nonnull u, CTTensor *_Nullable *_Nonnull s,
+    CTTensor *_Nullable *_Nonnull vt);
+
+// MARK: Gradients
+
+bool ct_requires_gradient(CTTensor *tensor);
+int ct_set_requires_gradient(CTTensor *tensor, bool requires_gradient);
+CTTensor *_Nullable ct_gradient(CTTensor *tensor);
+int ct_set_gradient(CTTensor *tensor, CTTensor *_Nullable gradient);
+bool ct_gradient_enabled(void);
+void ct_set_gradient_enabled(bool enabled);
+/// Backpropagates from `tensor`; `gradient` is needed unless it is a scalar.
+int ct_backward(CTTensor *tensor, CTTensor *_Nullable gradient);
+
+/// A function of Swift's, for `ct_custom_function`: given `count` tensors it writes `result_count` references into
+/// `results` and returns 0, or writes nothing and returns non-zero after `ct_set_callback_error`.
+typedef int (*CTCallback)(
+    void *context, CTTensor *const _Nonnull *_Nonnull tensors, int32_t count,
+    CTTensor *_Nullable *_Nonnull results, int32_t result_count);
+void ct_set_callback_error(const char *message);
+
+/// Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174): runs `forward` on `inputs` without keeping what it
+/// computes, and again, with the same random state, when the gradient is wanted. Gradients of tensors that `forward`
+/// captures are accumulated into them.
+CTTensor *_Nullable ct_checkpoint(
+    CTTensor *const _Nonnull *_Nonnull inputs, int32_t count, void *context, CTCallback forward,
+    void (*release)(void *context));
+
+/// A node of the graph whose value is `output` and whose backward is a callback: it gets the gradient of the output
+/// and returns one gradient per input.
+CTTensor *_Nullable ct_custom_function(
+    CTTensor *output, CTTensor *const _Nonnull *_Nonnull inputs, int32_t count, void *context,
+    CTCallback backward, void (*release)(void *context));
+
+// MARK: Random state
+
+int ct_seed(uint64_t seed);
+CTTensor *_Nullable ct_random_state(CTDevice device);
+int ct_set_random_state(CTDevice device, CTTensor *state);
+
+// MARK: The engine
+
+/// The version whose headers this was compiled against, for instance "2.15.0".
+const char *ct_compiled_version(void);
+/// The version of the library that was loaded, as far as it says; empty if it does not.
+const char *ct_loaded_version(void);
+/// Build settings of the loaded library (several lines).
+const char *ct_build_configuration(void);
+/// What the processor's fast paths are built for, for instance "AVX512".
+const char *ct_cpu_capability(void);
+int32_t ct_thread_count(void);
+void ct_set_thread_count(int32_t count);
+/// Loads the CUDA part of libtorch that lies beside the loaded libtorch_cpu. 0 when CUDA can be used.
+int ct_load_cuda(void);
+int32_t ct_cuda_device_count(void);
+int ct_cuda_synchronize(void);
+/// Keeps freed buffers in the process instead of returning them to the kernel after every step.
+void ct_keep_freed_memory(void);
+/// Returns what the process holds but does not use.
+void ct_release_freed_memory(void);
+
+#pragma clang assume_nonnull end
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

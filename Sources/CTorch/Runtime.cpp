@@ -1,0 +1,104 @@
+// The engine itself: versions, threads, devices, random state and memory.
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <dlfcn.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/version.h>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+#include "Bridge.h"
+
+using namespace graft;
+
+// MARK: Random state
+
+int ct_seed(uint64_t seed) {
+  return status([&] { at::manual_seed(seed); });
+}
+
+CTTensor *ct_random_state(CTDevice device) {
+  return tensor_or_null([&] { return at::globalContext().defaultGenerator(device_of(device)).get_state(); });
+}
+
+int ct_set_random_state(CTDevice device, CTTensor *state) {
+  return status([&] { auto generator = at::globalContext().defaultGenerator(device_of(device));
+    generator.set_state(borrow(state)); });
+}
+
+// MARK: The engine
+
+const char *ct_compiled_version(void) { return TORCH_VERSION; }
+
+const char *ct_loaded_version(void) {
+  static const std::string version = [] {
+    // The stable interface encodes the version as bytes: major, minor, patch.
+    uint64_t number = aoti_torch_abi_version();
+    return std::to_string(number >> 56) + "." + std::to_string((number >> 48) & 0xff) + "." +
+           std::to_string((number >> 40) & 0xff);
+  }();
+  return version.c_str();
+}
+
+const char *ct_build_configuration(void) {
+  static const std::string text = at::show_config();
+  return text.c_str();
+}
+
+const char *ct_cpu_capability(void) {
+  static const std::string text = at::get_cpu_capability();
+  return text.c_str();
+}
+
+int32_t ct_thread_count(void) { return at::get_num_threads(); }
+void ct_set_thread_count(int32_t count) { at::set_num_threads(count); }
+
+int ct_load_cuda(void) {
+  return status([&] {
+    if (at::globalContext().hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0) return;
+#if defined(__linux__)
+    // Registration happens in the library's initialisers; it lies beside libtorch_cpu.
+    Dl_info info;
+    TORCH_CHECK(dladdr(reinterpret_cast<void *>(&aoti_torch_abi_version), &info) != 0, "libtorch cannot be found");
+    std::string folder(info.dli_fname);
+    folder = folder.substr(0, folder.rfind('/') + 1);
+    if (dlopen((folder + "libtorch_cuda.so").c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+      const char *reason = dlerror();
+      TORCH_CHECK(false, "this libtorch has no usable CUDA part: ", reason ? reason : "libtorch_cuda.so is missing");
+    }
+#endif
+    TORCH_CHECK(at::globalContext().hasCUDA(), "this libtorch is built without CUDA");
+    TORCH_CHECK(at::detail::getCUDAHooks().deviceCount() > 0, "no CUDA device is visible");
+  });
+}
+
+int32_t ct_cuda_device_count(void) {
+  return guarded<int32_t>(0, [&]() -> int32_t {
+    return at::globalContext().hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
+  });
+}
+
+int ct_cuda_synchronize(void) {
+  return status([&] {
+    if (at::globalContext().hasCUDA()) at::detail::getCUDAHooks().deviceSynchronize(-1);
+  });
+}
+
+void ct_keep_freed_memory(void) {
+#if defined(__GLIBC__)
+  // glibc returns every large buffer to the kernel, which then zeroes it again page by page: a third of a step.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
+
+void ct_release_freed_memory(void) {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}

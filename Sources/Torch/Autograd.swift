@@ -1,0 +1,101 @@
+import CTorch
+
+extension Tensor {
+  public var requiresGradient: Bool { ct_requires_gradient(handle) }
+
+  public func setRequiresGradient(_ requires: Bool) throws {
+    try checkedStatus("requires_grad") { ct_set_requires_gradient(handle, requires) }
+  }
+
+  /// What ``backward(_:)`` has accumulated here; nil before.
+  public var gradient: Tensor? { ct_gradient(handle).map(Tensor.init(owning:)) }
+
+  public func setGradient(_ gradient: Tensor?) throws {
+    try checkedStatus("set gradient") { ct_set_gradient(handle, gradient?.handle) }
+  }
+
+  /// The same elements, outside the graph.
+  public func detached() throws -> Tensor {
+    try Tensor.checked("detach", self) { ct_detach(handle) }
+  }
+
+  /// Adds the gradient of this tensor to every leaf that needs one. `gradient` is needed unless this is a scalar.
+  public func backward(_ gradient: Tensor? = nil) throws {
+    try checkedStatus("backward") { ct_backward(handle, gradient?.handle) }
+  }
+}
+
+/// Runs `body` without recording what gradients need.
+public func withoutGradient<Result>(_ body: () throws -> Result) rethrows -> Result {
+  let before = ct_gradient_enabled()
+  ct_set_gradient_enabled(false)
+  defer { ct_set_gradient_enabled(before) }
+  return try body()
+}
+
+/// Whether operations on this thread record what gradients need.
+public var gradientIsRecorded: Bool { ct_gradient_enabled() }
+
+/// Runs `body` on `inputs` without keeping what it computes, and again when the gradient is wanted, with the same
+/// random numbers: memory for the price of a second forward pass (Chen et al. 2016, arXiv:1604.06174).
+///
+/// Parameters that `body` uses get their gradients as usual. At least one input must require a gradient for the
+/// second run to happen at all.
+public func checkpointed(_ inputs: [Tensor], _ body: @escaping ([Tensor]) throws -> Tensor) throws -> Tensor {
+  guard gradientIsRecorded else { return try body(inputs) }
+  let closure = TensorClosure { [try body($0)] }
+  let result = Tensor.withHandles(inputs) { handles, count in
+    ct_checkpoint(handles, count, closure.retainedContext(), TensorClosure.call, TensorClosure.release)
+  }
+  guard let result else { throw TorchError.last("checkpoint", inputs) }
+  return Tensor(owning: result)
+}
+
+/// `output`, as a node of the graph whose gradient with respect to `inputs` is what `backward` makes of the gradient
+/// of the output: one tensor per input.
+public func withCustomGradient(
+  _ output: Tensor, inputs: [Tensor], backward: @escaping (Tensor) throws -> [Tensor]
+) throws -> Tensor {
+  let closure = TensorClosure { try backward($0[0]) }
+  let result = Tensor.withHandles(inputs) { handles, count in
+    ct_custom_function(
+      output.handle, handles, count, closure.retainedContext(), TensorClosure.call, TensorClosure.release)
+  }
+  guard let result else { throw TorchError.last("custom function", inputs) }
+  return Tensor(owning: result)
+}
+
+/// A Swift closure in the form that the C interface takes.
+private final class TensorClosure {
+  let body: ([Tensor]) throws -> [Tensor]
+
+  init(_ body: @escaping ([Tensor]) throws -> [Tensor]) {
+    self.body = body
+  }
+
+  func retainedContext() -> UnsafeMutableRawPointer { Unmanaged.passRetained(self).toOpaque() }
+
+  static let release: @convention(c) (UnsafeMutableRawPointer) -> Void = {
+    Unmanaged<TensorClosure>.fromOpaque($0).release()
+  }
+
+  static let call: CTCallback = { context, arguments, count, results, resultCount in
+    let closure = Unmanaged<TensorClosure>.fromOpaque(context).takeUnretainedValue()
+    let tensors = (0..<Int(count)).map { index in
+      ct_retain(arguments[index])
+      return Tensor(owning: arguments[index])
+    }
+    do {
+      let values = try closure.body(tensors)
+      precondition(values.count == Int(resultCount), "\(values.count) gradients for \(resultCount) inputs")
+      for (index, value) in values.enumerated() {
+        ct_retain(value.handle)
+        results[index] = value.handle
+      }
+      return 0
+    } catch {
+      ct_set_callback_error("\(error)")
+      return 1
+    }
+  }
+}
