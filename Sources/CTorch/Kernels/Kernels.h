@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+/// Graft's fused CPU kernels. Each is one file, with its formula, and a plain ATen *twin* beside it that says the same
+/// in operations everyone knows: the twin serves other devices, dtypes and shapes, and the tests compare the two.
+/// All functions throw `c10::Error` (through TORCH_CHECK) on shapes that do not fit.
+namespace graft {
+
+// MARK: Attention
+
+/// Attention over ragged sequences, without mask or padding; differentiable.
+///
+/// - query `[T, heads, headSize]`, key and value `[T, keyHeads, headSize]`: views with contiguous last axis will do;
+///   query head h reads key head h / (heads / keyHeads).
+/// - offsets int32 `[N + 1]`, on the CPU: sequence n is the rows offsets[n] ..< offsets[n + 1].
+/// - window: a query sees the last `window` positions up to its own; 0: all.
+/// Returns `[T, heads, headSize]`.
+at::Tensor raggedAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                           const at::Tensor& offsets, double scale, bool causal, int64_t window = 0);
+
+/// The same on one fused projection `[T, heads + 2·keyHeads, headSize]` (queries, keys, values): its gradient comes as
+/// one tensor, where slices would cost three zero-filled ones and two sums.
+at::Tensor raggedAttentionFused(const at::Tensor& queryKeyValue, const at::Tensor& offsets, int64_t keyHeads,
+                                double scale, bool causal, int64_t window = 0);
+
+/// Attention of new queries to cached keys and values; not differentiable.
+///
+/// - query `[T, heads, headSize]` with offsets int32 `[N + 1]`; caches `[N, capacity, keyHeads, headSize]`, whose first
+///   lengths[n] rows (int32 `[N]`, on the CPU) count, the new tokens' own included: the queries of sequence n are its
+///   last positions.
+at::Tensor cachedAttention(const at::Tensor& query, const at::Tensor& keyCache, const at::Tensor& valueCache,
+                           const at::Tensor& offsets, const at::Tensor& lengths, double scale, bool causal,
+                           int64_t window = 0);
+
+/// The twin of `raggedAttention`: one dense masked softmax a sequence.
+at::Tensor raggedAttentionTwin(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                               const at::Tensor& offsets, double scale, bool causal, int64_t window = 0);
+
+/// The twin of `cachedAttention`.
+at::Tensor cachedAttentionTwin(const at::Tensor& query, const at::Tensor& keyCache, const at::Tensor& valueCache,
+                               const at::Tensor& offsets, const at::Tensor& lengths, double scale, bool causal,
+                               int64_t window = 0);
+
+}  // namespace graft
