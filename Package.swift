@@ -45,7 +45,7 @@ let package = Package(
     .target(
       name: "Training",
       dependencies: [
-        "Adapters", "Datasets", "Generation", .product(name: "Logging", package: "swift-log"),
+        "Adapters", "Datasets", "Generation", "JSON", .product(name: "Logging", package: "swift-log"),
         .product(name: "Yams", package: "Yams"),
       ]),
     .target(name: "Graft", dependencies: ["Training"]),
@@ -58,6 +58,7 @@ let package = Package(
 
     // MARK: Tests
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
+    .testTarget(name: "TrainingTests", dependencies: ["Training", "JSON"], exclude: ["Fixtures"]),
   ],
   cxxLanguageStandard: .cxx20
 )
