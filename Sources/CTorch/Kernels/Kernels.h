@@ -46,4 +46,17 @@ at::Tensor cachedAttentionTwin(const at::Tensor& query, const at::Tensor& keyCac
                                const at::Tensor& offsets, const at::Tensor& lengths, double scale, bool causal,
                                int64_t window = 0);
 
+// MARK: Loss
+
+/// The sum of the cross-entropies of hidden states `[S, hidden]` projected by `[vocabulary, hidden]`, against labels
+/// int64 `[S]` (the supervised positions alone): a fp32 scalar; differentiable in both. The logits are never whole.
+at::Tensor linearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels);
+
+/// For evaluation: each position's loss, fp32 `[S]`, and most likely token, int64 `[S]`; not differentiable.
+std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& hidden, const at::Tensor& weight,
+                                                              const at::Tensor& labels);
+
+/// The twin of `linearCrossEntropy`: the logits whole.
+at::Tensor linearCrossEntropyTwin(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels);
+
 }  // namespace graft

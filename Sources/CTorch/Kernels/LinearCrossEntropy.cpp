@@ -1,0 +1,176 @@
+// The last projection and the cross-entropy in one, so that the logits [tokens, vocabulary] never exist:
+//
+//   z = h Wᵀ,  loss = Σ (log Σ exp z − z[label]),  dz = softmax(z) − onehot(label),  dh = dz W,  dW = dzᵀ h
+//
+// Rows are taken in chunks. The forward pass overwrites a chunk's logits by their gradient and multiplies it at once;
+// the backward pass only scales. Products are in the dtype of the hidden states, statistics in fp32, the sum in fp64.
+
+#include "Kernels.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "Parallel.h"
+#include "SIMD/Variant.h"
+
+namespace graft {
+
+/// One row of logits.
+struct CrossEntropyRow {
+  float loss;
+  int64_t prediction;
+};
+
+}  // namespace graft
+
+#define GRAFT_LOOPS "../LinearCrossEntropyLoops.h"
+#include "SIMD/ForEachVariant.h"
+
+namespace graft {
+namespace {
+
+/// Bytes of logits in a chunk. A chunk reads the whole weight matrix, so larger ones are faster; memory grows with them.
+constexpr int64_t chunkBytes = int64_t{64} << 20;
+
+/// Rows of the vocabulary whose weight gradient is computed at once.
+constexpr int64_t vocabularySlice = 8192;
+
+bool hasKernel(const at::Tensor& hidden, const at::Tensor& weight) {
+  return hidden.device().is_cpu() && hidden.scalar_type() == weight.scalar_type() &&
+         (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16);
+}
+
+void check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+  TORCH_CHECK(hidden.dim() == 2 && weight.dim() == 2 && hidden.size(1) == weight.size(1),
+              "cross-entropy: hidden states must be [tokens, hidden] and weights [vocabulary, hidden], not ",
+              hidden.sizes(), " and ", weight.sizes());
+  TORCH_CHECK(labels.dim() == 1 && labels.size(0) == hidden.size(0) && labels.scalar_type() == at::kLong,
+              "cross-entropy: labels must be int64 [", hidden.size(0), "], not ", labels.toString(), labels.sizes());
+}
+
+/// Loss and prediction of each row; with `gradient`, logits are overwritten by softmax − onehot.
+void crossEntropyRows(const at::Tensor& logits, const int64_t* labels, CrossEntropyRow* rows, bool gradient) {
+  const int64_t vocabulary = logits.size(1);
+  parallelFor(logits.size(0), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      if (logits.scalar_type() == at::kFloat)
+        rows[row] = GRAFT_DISPATCH(crossEntropyRowFloat, logits.data_ptr<float>() + row * vocabulary, vocabulary,
+                                   labels[row], gradient);
+      else
+        rows[row] = GRAFT_DISPATCH(crossEntropyRowBFloat16, logits.data_ptr<at::BFloat16>() + row * vocabulary,
+                                   vocabulary, labels[row], gradient);
+    }
+  });
+}
+
+/// Calls `body(firstRow, logits, rows)` for chunks of rows.
+template <class Body>
+void forEachChunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, bool gradient,
+                  const Body& body) {
+  const int64_t count = hidden.size(0), vocabulary = weight.size(0);
+  const auto contiguousLabels = labels.contiguous();
+  const int64_t* label = contiguousLabels.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < count; ++i)
+    TORCH_CHECK(label[i] >= 0 && label[i] < vocabulary, "cross-entropy: label ", label[i], " of token ", i,
+                " is not in the vocabulary of ", vocabulary, "; leave unsupervised positions out");
+  const int64_t most = std::max<int64_t>(1, chunkBytes / (vocabulary * static_cast<int64_t>(hidden.element_size())));
+  const int64_t chunks = (count + most - 1) / most;
+  const auto logits =
+      chunks == 0 ? at::Tensor() : at::empty({(count + chunks - 1) / chunks, vocabulary}, hidden.options());
+  std::vector<CrossEntropyRow> rows;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t first = count * chunk / chunks, size = count * (chunk + 1) / chunks - first;
+    auto part = logits.narrow(0, 0, size);
+    at::mm_out(part, hidden.narrow(0, first, size), weight.t());
+    rows.resize(size);
+    crossEntropyRows(part, label + first, rows.data(), gradient);
+    body(first, part, rows);
+  }
+}
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight,
+                            const at::Tensor& labels, bool hiddenGradientNeeded, bool weightGradientNeeded) {
+    at::Tensor hiddenGradient, weightGradient;
+    if (hiddenGradientNeeded) hiddenGradient = at::empty(hidden.sizes(), hidden.options());
+    // fp32: the sum over chunks.
+    if (weightGradientNeeded) weightGradient = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
+    double total = 0;
+    const auto body = [&](int64_t first, const at::Tensor& logits, const std::vector<CrossEntropyRow>& rows) {
+      for (const auto& row : rows) total += row.loss;
+      if (hiddenGradientNeeded) {
+        auto part = hiddenGradient.narrow(0, first, logits.size(0));
+        at::mm_out(part, logits, weight);
+      }
+      if (weightGradientNeeded)
+        for (int64_t slice = 0; slice < weight.size(0); slice += vocabularySlice) {
+          const int64_t size = std::min(vocabularySlice, weight.size(0) - slice);
+          weightGradient.narrow(0, slice, size)
+              .add_(at::mm(logits.narrow(1, slice, size).t(), hidden.narrow(0, first, logits.size(0))));
+        }
+    };
+    forEachChunk(hidden, weight, labels, hiddenGradientNeeded || weightGradientNeeded, body);
+    if (weightGradientNeeded) weightGradient = weightGradient.to(weight.scalar_type());
+    context->save_for_backward({hiddenGradient, weightGradient});
+    return at::scalar_tensor(total, hidden.options().dtype(at::kFloat));
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const auto scaled = [&](const at::Tensor& gradient) {
+      return gradient.defined() ? at::mul(gradient, gradients[0]) : at::Tensor();
+    };
+    return {scaled(saved[0]), scaled(saved[1]), {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor linearCrossEntropyTwin(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+  check(hidden, weight, labels);
+  const auto logits = at::matmul(hidden, weight.t());
+  return at::nll_loss(at::log_softmax(logits, -1, logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
+                      labels, {}, at::Reduction::Sum);
+}
+
+at::Tensor linearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+  check(hidden, weight, labels);
+  if (!hasKernel(hidden, weight)) return linearCrossEntropyTwin(hidden, weight, labels);
+  const bool recording = at::GradMode::is_enabled();
+  return LinearCrossEntropy::apply(hidden.contiguous(), weight, labels, recording && hidden.requires_grad(),
+                                   recording && weight.requires_grad());
+}
+
+std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& hidden, const at::Tensor& weight,
+                                                              const at::Tensor& labels) {
+  check(hidden, weight, labels);
+  const at::NoGradGuard inference;
+  if (!hasKernel(hidden, weight)) {
+    const auto logits = at::matmul(hidden, weight.t()).to(at::kFloat);
+    return {at::nll_loss(at::log_softmax(logits, -1), labels, {}, at::Reduction::None), logits.argmax(-1)};
+  }
+  auto losses = at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
+  auto predictions = at::empty({hidden.size(0)}, hidden.options().dtype(at::kLong));
+  float* loss = losses.data_ptr<float>();
+  int64_t* prediction = predictions.data_ptr<int64_t>();
+  forEachChunk(hidden.contiguous(), weight, labels, false,
+               [&](int64_t first, const at::Tensor&, const std::vector<CrossEntropyRow>& rows) {
+                 for (size_t i = 0; i < rows.size(); ++i) {
+                   loss[first + i] = rows[i].loss;
+                   prediction[first + i] = rows[i].prediction;
+                 }
+               });
+  return {losses, predictions};
+}
+
+}  // namespace graft
