@@ -5,7 +5,7 @@ import PackageDescription
 // `.torch/`), so that the package needs no unsafe flags and can be a versioned dependency.
 let package = Package(
   name: "graft",
-  platforms: [.macOS(.v14)],
+  platforms: [.macOS(.v15)],
   products: [
     .library(name: "Graft", targets: ["Graft"]),
     .executable(name: "graft", targets: ["GraftCLI"]),
@@ -58,7 +58,7 @@ let package = Package(
 
     // MARK: Tests
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
-    .testTarget(name: "TrainingTests", dependencies: ["Training", "JSON"], exclude: ["Fixtures"]),
+    .testTarget(name: "TrainingTests", dependencies: ["Training", "JSON", .product(name: "Logging", package: "swift-log")], exclude: ["Fixtures"]),
   ],
   cxxLanguageStandard: .cxx20
 )
