@@ -59,4 +59,47 @@ std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& 
 /// The twin of `linearCrossEntropy`: the logits whole.
 at::Tensor linearCrossEntropyTwin(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels);
 
+// MARK: Element-wise
+
+/// RMSNorm over the last axis, rounding as Hugging Face's; differentiable in x and weight.
+at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+/// (x + residual, RMSNorm of it); differentiable in all three.
+std::tuple<at::Tensor, at::Tensor> addRMSNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                                              double epsilon);
+
+at::Tensor rmsNormTwin(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+/// silu(gate) ∘ up on `[tokens, size]`; differentiable.
+at::Tensor swiGLU(const at::Tensor& gate, const at::Tensor& up);
+
+/// The same on `[tokens, 2·size]`, gate before up, as one fused projection makes them; its gradient is one tensor too.
+at::Tensor swiGLUFused(const at::Tensor& gateUp);
+
+at::Tensor swiGLUTwin(const at::Tensor& gate, const at::Tensor& up);
+
+/// Rotates, in place, the first `heads` heads of each row of a projection `[tokens, columns]`; differentiable.
+///
+/// - cosines, sines: fp32 `[tokens, R]`, R ≤ headSize: the first R numbers of a head are rotated.
+/// Returns x itself where there is a kernel, otherwise a new tensor: use what is returned. For autograd's sake x should
+/// not be a view: pass the projection `[tokens, (heads + 2·keyHeads)·headSize]` as it was made and reshape afterwards.
+at::Tensor rotaryEmbedding_(at::Tensor x, const at::Tensor& cosines, const at::Tensor& sines, int64_t headSize,
+                            int64_t heads);
+
+at::Tensor rotaryEmbeddingTwin(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines,
+                               int64_t headSize, int64_t heads);
+
+// MARK: Optimizer
+
+struct AdamWOptions {
+  double learningRate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 1e-2;
+};
+
+/// One step of torch.optim.AdamW on all parameters, in place; `step` counts from 1.
+void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
+               const AdamWOptions& options, int64_t step);
+
+void adamWStepTwin(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
+                   const AdamWOptions& options, int64_t step);
+
 }  // namespace graft

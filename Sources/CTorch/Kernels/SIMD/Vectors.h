@@ -44,6 +44,15 @@ GRAFT_INLINE Floats maximum(Floats a, Floats b) {
 #endif
 }
 
+GRAFT_INLINE Floats squareRoot(Floats x) {
+#if __has_builtin(__builtin_elementwise_sqrt)
+  return __builtin_elementwise_sqrt(x);
+#else
+  for (int i = 0; i < lanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
 /// bf16 is the upper half of a float.
 GRAFT_INLINE Floats widen(Halves bits) { return reinterpret_cast<Floats>(__builtin_convertvector(bits, Words) << 16); }
 

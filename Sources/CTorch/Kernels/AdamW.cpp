@@ -1,0 +1,98 @@
+// One step of AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101) on a list of fp32 parameters, as
+// torch.optim.AdamW:
+//
+//   p ← p·(1 − lr·λ),  m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²
+//   p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
+//
+// One pass over all parameters: LoRA has hundreds of small ones, for which the dozen operations of the plain form cost
+// more in calls than in arithmetic.
+
+#include "Kernels.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "Parallel.h"
+#include "SIMD/Variant.h"
+
+namespace graft {
+
+/// A part of one parameter and its state.
+struct AdamWSlice {
+  float* parameter;
+  const float* gradient;
+  float *mean, *square;
+  int64_t count;
+};
+
+/// What is the same for all numbers of a step.
+struct AdamWFactors {
+  float decay, meanWeight, beta2, squareWeight, step, squareCorrection, epsilon;
+};
+
+}  // namespace graft
+
+#define GRAFT_LOOPS "../AdamWLoops.h"
+#include "SIMD/ForEachVariant.h"
+
+namespace graft {
+
+void adamWStepTwin(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
+                   const AdamWOptions& options, int64_t step) {
+  const at::NoGradGuard update;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    parameters[i].mul_(1 - options.learningRate * options.weightDecay);
+    means[i].lerp_(gradients[i], 1 - options.beta1);
+    squares[i].mul_(options.beta2).addcmul_(gradients[i], gradients[i], 1 - options.beta2);
+    const double correction1 = 1 - std::pow(options.beta1, step), correction2 = 1 - std::pow(options.beta2, step);
+    parameters[i].addcdiv_(means[i], (squares[i].sqrt() / std::sqrt(correction2)).add_(options.epsilon),
+                           -options.learningRate / correction1);
+  }
+}
+
+void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
+               const AdamWOptions& options, int64_t step) {
+  TORCH_CHECK(
+      gradients.size() == parameters.size() && means.size() == parameters.size() && squares.size() == parameters.size(),
+      "AdamW: ", parameters.size(), " parameters, ", gradients.size(), " gradients, ", means.size(), " and ",
+      squares.size(), " states");
+  TORCH_CHECK(step >= 1, "AdamW: steps are counted from 1, not ", step);
+  // Equal pieces, so that one large parameter does not keep the other threads waiting.
+  constexpr int64_t piece = 16384;
+  std::vector<AdamWSlice> slices;
+  bool plain = true;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    for (const auto& tensor : {gradients[i], means[i], squares[i]})
+      TORCH_CHECK(tensor.sizes() == parameters[i].sizes(), "AdamW: a gradient or state ", tensor.sizes(),
+                  " for a parameter ", parameters[i].sizes());
+    for (const auto& tensor : {parameters[i], gradients[i], means[i], squares[i]})
+      plain &= tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
+  }
+  if (!plain) return adamWStepTwin(parameters, gradients, means, squares, options, step);
+  for (size_t i = 0; i < parameters.size(); ++i)
+    for (int64_t first = 0; first < parameters[i].numel(); first += piece)
+      slices.push_back({parameters[i].data_ptr<float>() + first, gradients[i].const_data_ptr<float>() + first,
+                        means[i].data_ptr<float>() + first, squares[i].data_ptr<float>() + first,
+                        std::min(piece, parameters[i].numel() - first)});
+  const double correction1 = 1 - std::pow(options.beta1, step), correction2 = 1 - std::pow(options.beta2, step);
+  const AdamWFactors factors{static_cast<float>(1 - options.learningRate * options.weightDecay),
+                             static_cast<float>(1 - options.beta1),
+                             static_cast<float>(options.beta2),
+                             static_cast<float>(1 - options.beta2),
+                             static_cast<float>(options.learningRate / correction1),
+                             static_cast<float>(std::sqrt(correction2)),
+                             static_cast<float>(options.epsilon)};
+  parallelFor(static_cast<int64_t>(slices.size()), 4, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) GRAFT_DISPATCH(adamWSlice, slices[i], factors);
+  });
+  for (const auto& tensor : parameters) tensor.unsafeGetTensorImpl()->bump_version();
+}
+
+}  // namespace graft
