@@ -56,6 +56,11 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ]),
 
+    // MARK: Benchmarks
+    .executableTarget(
+      name: "tokenizer-check", dependencies: ["JSON", "Tokenizers"], path: "Benchmarks/Tokenizers",
+      exclude: ["benchmark.py"]),
+
     // MARK: Tests
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "TrainingTests", dependencies: ["Training", "JSON", .product(name: "Logging", package: "swift-log")], exclude: ["Fixtures"]),
