@@ -46,6 +46,25 @@ at::Tensor cachedAttentionTwin(const at::Tensor& query, const at::Tensor& keyCac
                                const at::Tensor& offsets, const at::Tensor& lengths, double scale, bool causal,
                                int64_t window = 0);
 
+// MARK: Low-rank adapters
+
+/// A LoRA pair on a part of a linear layer's outputs: rows firstOutput ..< firstOutput + b.size(0) of its weight.
+struct LowRankAdapter {
+  at::Tensor a;  // [rank, inputs]
+  at::Tensor b;  // [outputs, rank]
+  double scale = 1;
+  int64_t firstOutput = 0;
+};
+
+/// x `[tokens, inputs]` through a frozen weight `[outputs, inputs]` (and bias, which may be undefined) with all `adapters` added;
+/// differentiable in x and the adapters. `mask`, when defined, is x's dropout mask for the adapters, 0 or 1 / (1 − p).
+at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
+
+/// The twin of `loraLinear`, in the adapters' own dtype as PEFT computes it; also serves weights that are not frozen.
+at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
+
 // MARK: Loss
 
 /// The sum of the cross-entropies of hidden states `[S, hidden]` projected by `[vocabulary, hidden]`, against labels
