@@ -3,6 +3,8 @@
 //   tokenizer-check ids DIRECTORY            lines of JSON strings on stdin → a line of ids each
 //   tokenizer-check offsets DIRECTORY        … → ids, starts and ends (UTF-8 bytes)
 //   tokenizer-check decode DIRECTORY [skip]  lines of ids → a line with a JSON string each
+//   tokenizer-check convert METADATA DIRECTORY
+//                                            a GGUF file's tokenizer metadata as JSON → its files
 //   tokenizer-check time DIRECTORY THREADS REPETITIONS
 //                                            lines of JSON strings → seconds of each repetition, tokens
 import Foundation
@@ -23,10 +25,30 @@ func strings() throws -> [String] {
   return result
 }
 
+func vocabulary(_ metadata: JSONValue) -> GGUFVocabulary {
+  func value(_ key: String) -> JSONValue? { metadata["tokenizer.ggml." + key] }
+  return GGUFVocabulary(
+    model: value("model")?.stringValue ?? "", pre: value("pre")?.stringValue,
+    tokens: value("tokens")?.arrayValue?.compactMap(\.stringValue) ?? [],
+    tokenTypes: value("token_type")?.arrayValue?.compactMap(\.intValue).map(Int32.init) ?? [],
+    merges: value("merges")?.arrayValue?.compactMap(\.stringValue) ?? [],
+    bosTokenID: value("bos_token_id")?.intValue, eosTokenID: value("eos_token_id")?.intValue,
+    unknownTokenID: value("unknown_token_id")?.intValue,
+    paddingTokenID: value("padding_token_id")?.intValue,
+    addBOSToken: value("add_bos_token")?.boolValue, addEOSToken: value("add_eos_token")?.boolValue,
+    addSpacePrefix: value("add_space_prefix")?.boolValue,
+    chatTemplate: metadata["tokenizer.chat_template"]?.stringValue)
+}
+
 let arguments = CommandLine.arguments
 guard arguments.count >= 3 else { fail("usage: tokenizer-check ids|offsets|decode|time DIRECTORY …") }
 
 do {
+  if arguments[1] == "convert", arguments.count == 4 {
+    let data = try Data(contentsOf: URL(fileURLWithPath: arguments[2]))
+    try Tokenizer(gguf: vocabulary(JSONValue(parsing: data))).save(to: URL(fileURLWithPath: arguments[3]))
+    exit(0)
+  }
   let start = ContinuousClock.now
   let tokenizer = try Tokenizer(directory: URL(fileURLWithPath: arguments[2]))
   let loading = ContinuousClock.now - start

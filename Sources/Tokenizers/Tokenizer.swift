@@ -149,6 +149,13 @@ public final class Tokenizer: Sendable {
     return text
   }
 
+  /// Where the words of a text are, in UTF-8 bytes of the text: what the model sees one by one, and the
+  /// added tokens between them.
+  package func words(of text: String) -> [Range<Int>] {
+    let text = pieces(of: Array(text.utf8), tracksSource: true)
+    return text.pieces.map { text.source(of: $0.start..<$0.end) }
+  }
+
   private func encoding(of source: String, type: Int32) -> Encoding {
     var source = source
     let text = pieces(of: source.withUTF8 { Array($0) }, tracksSource: true)

@@ -1,0 +1,199 @@
+import Foundation
+import JSON
+import OrderedCollections
+
+extension Tokenizer {
+  /// Makes the tokenizer that a GGUF file describes. It is put into the form of `tokenizer.json` first,
+  /// so that it works as one that was read from there, and `save(to:)` writes that form.
+  ///
+  /// - Throws: ``TokenizerError`` where the metadata contradicts itself, or names a kind of tokenizer that
+  ///   is not implemented.
+  public convenience init(gguf vocabulary: GGUFVocabulary) throws {
+    let converter = try GGUFConverter(vocabulary)
+    let config = converter.configuration()
+    try self.init(
+      TokenizerDocument(converter.document(vocab: converter.vocabularyPairs())),
+      configuration: TokenizerConfiguration(
+        config: config, specialTokensMap: nil, addedTokens: nil,
+        chatTemplate: vocabulary.chatTemplate),
+      files: converter.files(configuration: config))
+  }
+}
+
+/// Writes GGUF's metadata as Hugging Face's files.
+struct GGUFConverter {
+  private let vocabulary: GGUFVocabulary
+  private let kind: GGUFPreTokenizer
+  private let types: [GGUFVocabulary.TokenType]
+
+  init(_ vocabulary: GGUFVocabulary) throws(TokenizerError) {
+    guard vocabulary.model == "gpt2" else {
+      throw TokenizerError(
+        .unsupported,
+        "The GGUF file has a tokenizer of the kind \(vocabulary.model.debugDescription) "
+          + "(`tokenizer.ggml.model`); only byte-level BPE, \"gpt2\", is implemented. Use the model's "
+          + "tokenizer.json.")
+    }
+    let pre = vocabulary.pre ?? "default"
+    guard let make = GGUFPreTokenizer.names[pre] else {
+      throw TokenizerError(
+        .unsupported,
+        "The GGUF file splits words as \(pre.debugDescription) (`tokenizer.ggml.pre`), which is not "
+          + "implemented. Known are \(GGUFPreTokenizer.names.keys.sorted().joined(separator: ", ")). Use the "
+          + "model's tokenizer.json.")
+    }
+    guard !vocabulary.tokens.isEmpty else {
+      throw Self.malformed("`tokenizer.ggml.tokens` is empty")
+    }
+    guard vocabulary.tokenTypes.isEmpty || vocabulary.tokenTypes.count == vocabulary.tokens.count else {
+      throw Self.malformed(
+        "`tokenizer.ggml.token_type` has \(vocabulary.tokenTypes.count) entries for "
+          + "\(vocabulary.tokens.count) tokens")
+    }
+    var types: [GGUFVocabulary.TokenType] = []
+    for value in vocabulary.tokenTypes {
+      guard let type = GGUFVocabulary.TokenType(rawValue: value) else {
+        throw Self.malformed("`tokenizer.ggml.token_type` holds \(value)")
+      }
+      types.append(type)
+    }
+    if types.isEmpty { types = vocabulary.tokens.map { _ in .normal } }
+    for (key, id) in [
+      ("bos", vocabulary.bosTokenID), ("eos", vocabulary.eosTokenID),
+      ("unknown", vocabulary.unknownTokenID), ("padding", vocabulary.paddingTokenID),
+    ] {
+      guard let id, !vocabulary.tokens.indices.contains(id) else { continue }
+      throw Self.malformed(
+        "`tokenizer.ggml.\(key)_token_id` is \(id), but there are \(vocabulary.tokens.count) tokens")
+    }
+    self.vocabulary = vocabulary
+    self.types = types
+    kind = make(vocabulary.addSpacePrefix ?? false)
+  }
+
+  private static func malformed(_ what: String) -> TokenizerError {
+    TokenizerError(.malformed, "The tokenizer in the GGUF file contradicts itself: \(what). Download the file again.")
+  }
+
+  /// Rows of the embedding matrix that no token has are listed as `[PAD151700]` by converters.
+  private func isFiller(_ id: Int) -> Bool {
+    types[id] == .unused && vocabulary.tokens[id] == "[PAD\(id)]"
+  }
+
+  /// Every token with its id, added ones too: so they keep their ids wherever the files are read.
+  private var entries: [(token: String, id: Int)] {
+    vocabulary.tokens.enumerated().compactMap { isFiller($0.offset) ? nil : ($0.element, $0.offset) }
+  }
+
+  func vocabularyPairs() -> JSONValue {
+    .array(entries.map { .array([.string($0.token), .integer($0.id)]) })
+  }
+
+  private func token(_ id: Int?) -> JSONValue? { id.map { .string(vocabulary.tokens[$0]) } }
+
+  /// `tokenizer.json`, with `vocab` as its vocabulary.
+  func document(vocab: JSONValue) throws(TokenizerError) -> JSONValue {
+    var added: [JSONValue] = []
+    for (id, type) in types.enumerated() where type == .control || type == .userDefined {
+      added.append([
+        "id": .integer(id), "content": .string(vocabulary.tokens[id]), "single_word": false,
+        "lstrip": false, "rstrip": false, "normalized": false, "special": .bool(type == .control),
+      ])
+    }
+    var merges: [JSONValue] = []
+    merges.reserveCapacity(vocabulary.merges.count)
+    for (index, line) in vocabulary.merges.enumerated() {
+      let (left, right) = try BPE.pair(line, index)
+      merges.append(.array([.string(left), .string(right)]))
+    }
+    let model: JSONValue = [
+      "type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
+      "end_of_word_suffix": nil, "fuse_unk": false, "byte_fallback": false,
+      "ignore_merges": .bool(kind.ignoresMerges), "vocab": vocab, "merges": .array(merges),
+    ]
+    let byteLevel: JSONValue = [
+      "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
+    ]
+    return [
+      "version": "1.0", "truncation": nil, "padding": nil, "added_tokens": .array(added),
+      "normalizer": kind.normalizer, "pre_tokenizer": kind.preTokenizer,
+      "post_processor": try template() ?? byteLevel, "decoder": byteLevel, "model": model,
+    ]
+  }
+
+  /// The template with the tokens at the start and end of a text; nil where none is added.
+  private func template() throws(TokenizerError) -> JSONValue? {
+    let addsBOS = vocabulary.addBOSToken ?? kind.addsBOSToken
+    let addsEOS = vocabulary.addEOSToken ?? false
+    guard addsBOS || addsEOS else { return nil }
+    var special: OrderedDictionary<String, JSONValue> = [:]
+    func piece(_ id: Int?, _ key: String, _ type: Int) throws(TokenizerError) -> JSONValue {
+      guard let id else {
+        throw Self.malformed("`tokenizer.ggml.add_\(key)_token` is set without `tokenizer.ggml.\(key)_token_id`")
+      }
+      let token = vocabulary.tokens[id]
+      special[token] = ["id": .string(token), "ids": [.integer(id)], "tokens": [.string(token)]]
+      return ["SpecialToken": ["id": .string(token), "type_id": .integer(type)]]
+    }
+    func sequence(_ name: String, _ type: Int) throws(TokenizerError) -> [JSONValue] {
+      var pieces: [JSONValue] = []
+      if addsBOS { pieces.append(try piece(vocabulary.bosTokenID, "bos", type)) }
+      pieces.append(["Sequence": ["id": .string(name), "type_id": .integer(type)]])
+      if addsEOS { pieces.append(try piece(vocabulary.eosTokenID, "eos", type)) }
+      return pieces
+    }
+    let first = try sequence("A", 0)
+    let second = try sequence("B", 1)
+    return [
+      "type": "TemplateProcessing", "single": .array(first), "pair": .array(first + second),
+      "special_tokens": .object(special),
+    ]
+  }
+
+  /// `tokenizer_config.json`.
+  func configuration() -> JSONValue {
+    var members: OrderedDictionary<String, JSONValue> = roles
+    members["clean_up_tokenization_spaces"] = false
+    if let length = vocabulary.contextLength { members["model_max_length"] = .integer(length) }
+    members["tokenizer_class"] = "PreTrainedTokenizerFast"
+    return .object(members)
+  }
+
+  /// The tokens with a role: the contents of `special_tokens_map.json`.
+  private var roles: OrderedDictionary<String, JSONValue> {
+    var members: OrderedDictionary<String, JSONValue> = [:]
+    members["bos_token"] = token(vocabulary.bosTokenID)
+    members["eos_token"] = token(vocabulary.eosTokenID)
+    members["unk_token"] = token(vocabulary.unknownTokenID)
+    members["pad_token"] = token(vocabulary.paddingTokenID)
+    return members
+  }
+
+  func files(configuration: JSONValue) throws(TokenizerError) -> TokenizerFiles {
+    let document = try document(vocab: .null)
+    var contents = [
+      TokenizerFiles.tokenizer: Data(text(document).utf8),
+      TokenizerFiles.configuration: Data((configuration.serialized(indent: 2) + "\n").utf8),
+      TokenizerFiles.specialTokensMap: Data((JSONValue.object(roles).serialized(indent: 2) + "\n").utf8),
+    ]
+    contents[TokenizerFiles.chatTemplate] = vocabulary.chatTemplate.map { Data($0.utf8) }
+    return TokenizerFiles(contents: contents)
+  }
+
+  /// The document as text. The vocabulary is written by hand: two tokens may be equal as Swift strings,
+  /// which a dictionary of strings cannot hold.
+  private func text(_ document: JSONValue) -> String {
+    func members(_ value: JSONValue?, _ replaced: String, _ text: () -> String) -> String {
+      let parts = (value?.objectValue ?? [:]).map { key, member in
+        "\(JSONValue.string(key).serialized()): \(key == replaced ? text() : member.serialized())"
+      }
+      return "{" + parts.joined(separator: ", ") + "}"
+    }
+    return members(document, "model") {
+      members(document["model"], "vocab") {
+        let tokens = entries.map { "\(JSONValue.string($0.token).serialized()): \($0.id)" }
+        return "{" + tokens.joined(separator: ", ") + "}"
+      }
+    }
+  }
+}
