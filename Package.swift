@@ -36,7 +36,9 @@ let package = Package(
       ]),
     .target(
       name: "Datasets",
-      dependencies: ["JSON", "Tokenizers"]),
+      dependencies: ["JSON", "Tokenizers"],
+      // glibc has iconv in itself.
+      linkerSettings: [.linkedLibrary("iconv", .when(platforms: [.macOS]))]),
 
     // MARK: Models and training
     .target(name: "Models", dependencies: ["NeuralNetworks", "Formats", "JSON"]),
@@ -63,7 +65,11 @@ let package = Package(
 
     // MARK: Tests
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
-    .testTarget(name: "TrainingTests", dependencies: ["Training", "JSON", .product(name: "Logging", package: "swift-log")], exclude: ["Fixtures"]),
+    .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON"], exclude: ["Fixtures"]),
+    .testTarget(
+      name: "TrainingTests",
+      dependencies: ["Training", "JSON", .product(name: "Logging", package: "swift-log")],
+      exclude: ["Fixtures"]),
   ],
   cxxLanguageStandard: .cxx20
 )

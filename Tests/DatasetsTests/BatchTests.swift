@@ -1,0 +1,294 @@
+import Datasets
+import Foundation
+import JSON
+import Testing
+
+@Suite struct BatchTests {
+  private func lengths(_ count: Int, upTo longest: UInt64 = 100, seed: UInt64 = 3) -> [Int32] {
+    var generator = ShuffleGenerator(seed: seed)
+    return (0..<count).map { _ in Int32(1 + generator.below(longest)) }
+  }
+
+  @Test("a batch is its examples end to end")
+  func batch() {
+    let batch = Batch([
+      Example(tokens: [1, 2, 3], labels: [1, -100, 3]), Example(tokens: [4], labels: [4]),
+      Example(tokens: [5, 6], labels: [-100, 6]),
+    ])
+    #expect(batch.tokens == [1, 2, 3, 4, 5, 6])
+    #expect(batch.labels == [1, -100, 3, 4, -100, 6])
+    #expect(batch.positions == [0, 1, 2, 0, 0, 1])
+    #expect(batch.offsets == [0, 3, 4, 6])
+    #expect((batch.sequences, batch.maximumLength) == (3, 3))
+    #expect(batch.supervisedTokens == 2)  // a sequence's first token is predicted from nothing
+  }
+
+  @Test("the generator gives the numbers of its reference implementation")
+  func generator() throws {
+    let fixture = try Fixture.json("shuffle.json")
+    for test in try #require(fixture.arrayValue) {
+      let seed = try #require(test["seed"]?.stringValue.flatMap { UInt64($0) })
+      let stream = UInt64(try #require(test["stream"]?.intValue))
+      var numbers = ShuffleGenerator(seed: seed, stream: stream)
+      #expect(String(numbers.next()) == test["numbers"]?[0]?.stringValue)
+      var order = Array(0..<20)
+      var generator = ShuffleGenerator(seed: seed, stream: stream)
+      generator.shuffle(&order)
+      #expect(order == test["shuffled"]?.arrayValue?.compactMap(\.intValue))
+    }
+  }
+
+  static let options: [BatchingOptions] = [
+    .init(perDeviceTrainBatchSize: 4), .init(perDeviceTrainBatchSize: 4, shuffles: false),
+    .init(perDeviceTrainBatchSize: 4, groupByLength: true),
+    .init(perDeviceTrainBatchSize: 2, packing: .bfd, maxLength: 128), .init(perDeviceTrainBatchSize: 1000),
+  ]
+
+  @Test("every epoch holds each example once, in batches no larger than asked for", arguments: options)
+  func complete(options: BatchingOptions) throws {
+    let plan = try DataPlan(lengths: lengths(203), options: options)
+    for epoch in 0..<3 {
+      let batches = plan.epoch(epoch)
+      #expect(batches.flatMap { $0 }.sorted() == Array(0..<203))
+      if options.packing == .none {
+        #expect(batches.allSatisfy { $0.count <= options.perDeviceTrainBatchSize })
+      }
+      #expect(batches == plan.epoch(epoch))
+      #expect((batches == plan.epoch(epoch + 1)) == !options.shuffles)
+    }
+  }
+
+  @Test("packs hold at most max_length tokens and hardly waste any")
+  func packing() throws {
+    let lengths = lengths(2000)
+    let plan = try DataPlan(
+      lengths: lengths, options: .init(perDeviceTrainBatchSize: 1, packing: .bfd, maxLength: 128))
+    let packs = plan.epoch(0)
+    let sizes = packs.map { $0.reduce(0) { $0 + Int(lengths[Int($1)]) } }
+    #expect(sizes.allSatisfy { $0 <= 128 })
+    let total = lengths.reduce(0) { $0 + Int($1) }
+    #expect(packs.count <= (total + 127) / 128 + 3)
+    // Not longest first: the first packs are no longer than others.
+    #expect(packs.prefix(20).map(\.count) != Array(packs.map(\.count).sorted().prefix(20)))
+  }
+
+  @Test("best-fit decreasing takes the fullest pack that has room")
+  func bestFit() throws {
+    let plan = try DataPlan(
+      lengths: [60, 70, 40, 30, 10],
+      options: .init(perDeviceTrainBatchSize: 1, packing: .bfd, maxLength: 100, shuffles: false))
+    #expect(plan.epoch(0).map(Array.init) == [[1, 3], [0, 2], [4]])
+  }
+
+  @Test("group_by_length puts like with like and the longest first")
+  func grouped() throws {
+    let lengths = lengths(1000)
+    let options = BatchingOptions(perDeviceTrainBatchSize: 8, groupByLength: true)
+    let batches = try DataPlan(lengths: lengths, options: options).epoch(0)
+    func spread(_ batches: EpochPlan) -> Int {
+      batches.reduce(0) { sum, batch in
+        let lengths = batch.map { Int(lengths[Int($0)]) }
+        return sum + lengths.max()! - lengths.min()!
+      }
+    }
+    let plain = try DataPlan(lengths: lengths, options: .init(perDeviceTrainBatchSize: 8)).epoch(0)
+    #expect(spread(batches) * 5 < spread(plain))
+    #expect(batches[0].first.map { lengths[Int($0)] } == lengths.max())
+  }
+
+  @Test("the last batch is left out on request")
+  func dropLast() throws {
+    let plan = try DataPlan(
+      lengths: lengths(10), options: .init(perDeviceTrainBatchSize: 4, dataloaderDropLast: true))
+    #expect(plan.epoch(0).map(\.count) == [4, 4])
+  }
+
+  @Test("plans that cannot be are errors")
+  func refused() {
+    #expect(dataError { _ = try DataPlan(lengths: [], options: .init()) }?.message == "there are no examples")
+    #expect(dataError { _ = try DataPlan(lengths: [1], options: .init(perDeviceTrainBatchSize: 0)) } != nil)
+    #expect(
+      dataError { _ = try DataPlan(lengths: [1], options: .init(packing: .bfd)) }?.message
+        == "packing needs max_length")
+    #expect(
+      dataError { _ = try DataPlan(lengths: [9], options: .init(packing: .bfd, maxLength: 8)) }?.message
+        == "an example of 9 tokens does not fit into a pack of 8")
+  }
+
+  // MARK: Prefetching
+
+  private func examples(_ count: Int) -> ExampleList {
+    ExampleList(
+      lengths(count).enumerated().map { index, length in
+        let tokens = [Int32](repeating: Int32(index), count: Int(length))
+        return Example(tokens: tokens, labels: tokens)
+      })
+  }
+
+  @Test("a run that resumes at any position sees the batches that the other would have seen")
+  func resume() async throws {
+    let source = examples(50)
+    let plan = try DataPlan(lengths: source.lengths, options: .init(perDeviceTrainBatchSize: 4))
+    var steps: [PlannedBatches.Step] = []
+    for try await step in PlannedBatches(plan, of: source, epochs: 3) { steps.append(step) }
+    #expect(steps.count == 39)
+    #expect(steps[13].position == DataPosition(epoch: 1, batch: 0))
+    #expect(steps[12].next == DataPosition(epoch: 1))
+    for start in [0, 1, 12, 13, 38] {
+      var position = start
+      for try await step in PlannedBatches(plan, of: source, from: steps[start].position, epochs: 3, ahead: 2)
+      {
+        #expect(step.batch == steps[position].batch)
+        #expect(step.position == steps[position].position)
+        position += 1
+      }
+      #expect(position == 39)
+    }
+    for try await _ in PlannedBatches(plan, of: source, from: steps[38].next, epochs: 3) {
+      Issue.record("a finished run has no more batches")
+    }
+  }
+
+  /// Counts what is asked of it.
+  private actor Ledger {
+    var asked = 0
+    func ask() { asked += 1 }
+  }
+
+  private struct CountingSource: ExampleSource {
+    let ledger: Ledger
+    let lengths = [Int32](repeating: 1, count: 1000)
+    func example(at index: Int) throws -> Example {
+      Task { await ledger.ask() }
+      if index == 999 { throw DataError("row 1000 is unreadable") }
+      return Example(tokens: [Int32(index)], labels: [Int32(index)])
+    }
+  }
+
+  @Test("no more batches are made than were asked for")
+  func bounded() async throws {
+    let ledger = Ledger()
+    let source = CountingSource(ledger: ledger)
+    let plan = try DataPlan(
+      lengths: source.lengths, options: .init(perDeviceTrainBatchSize: 1, shuffles: false))
+    var iterator = PlannedBatches(plan, of: source, epochs: 1, ahead: 3).makeAsyncIterator()
+    for _ in 0..<5 { _ = try await iterator.next() }
+    try await Task.sleep(for: .milliseconds(50))
+    let asked = await ledger.asked
+    #expect((5...7).contains(asked))
+  }
+
+  @Test("an error in a background task comes at its batch")
+  func failure() async throws {
+    let source = CountingSource(ledger: Ledger())
+    let plan = try DataPlan(
+      lengths: source.lengths, options: .init(perDeviceTrainBatchSize: 10, shuffles: false))
+    var batches = 0
+    await #expect(throws: DataError.self) {
+      for try await _ in PlannedBatches(plan, of: source, epochs: 1) { batches += 1 }
+    }
+    #expect(batches == 99)
+  }
+
+  @Test("a cancelled consumer stops with CancellationError")
+  func cancelled() async throws {
+    let source = examples(200)
+    let plan = try DataPlan(lengths: source.lengths, options: .init(perDeviceTrainBatchSize: 1))
+    let consumer = Task {
+      var batches = 0
+      for try await _ in PlannedBatches(plan, of: source, epochs: 1_000_000) {
+        batches += 1
+        if batches == 10 { withUnsafeCurrentTask { $0?.cancel() } }
+      }
+    }
+    await #expect(throws: CancellationError.self) { try await consumer.value }
+  }
+}
+
+@Suite struct TokenCacheTests {
+  private let encoder = DatasetEncoder(ExampleEncoder(WordTokenization.chat))
+
+  private func file(_ scratch: Scratch, rows: Int = 100) throws -> DataFile {
+    let lines = (0..<rows).map {
+      "{\"prompt\": \"a\", \"completion\": \" \(String(repeating: "b ", count: $0 % 9))x\"}\n"
+    }
+    return try DataFile(try scratch.file("d.jsonl", lines.joined()))
+  }
+
+  @Test("a cache gives the examples that were encoded, and is made once")
+  func roundTrip() async throws {
+    let scratch = try Scratch()
+    let file = try file(scratch)
+    let folder = scratch.path("cache")
+    let (list, plainReport) = try await encoder.examples(of: [file])
+    let (cache, report) = try await encoder.cachedExamples(of: file, in: folder)
+    #expect(report == plainReport)
+    #expect(cache.lengths == list.lengths)
+    #expect(try (0..<100).map(cache.example(at:)) == list.examples)
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+    #expect(names.count == 1)
+    let path = folder + "/" + names[0]
+    let made = try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? Int
+    let (again, sameReport) = try await encoder.cachedExamples(of: file, in: folder)
+    #expect(sameReport == report)
+    #expect(try again.example(at: 57) == list.examples[57])
+    #expect(try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? Int == made)
+  }
+
+  @Test("other data, options or tokenizers have another cache")
+  func keys() throws {
+    let scratch = try Scratch()
+    let first = try file(scratch)
+    var other = WordTokenization.chat
+    other.identity = "others"
+    let keys = [
+      try TokenCache.Key(file: first, encoder: encoder.encoder, rowFormat: .init()),
+      try TokenCache.Key(
+        file: first, encoder: ExampleEncoder(WordTokenization.chat, options: .init(maxLength: 7)),
+        rowFormat: .init()),
+      try TokenCache.Key(file: first, encoder: ExampleEncoder(other), rowFormat: .init()),
+      try TokenCache.Key(file: first, encoder: encoder.encoder, rowFormat: .init(systemPrompt: "x")),
+      try TokenCache.Key(file: try file(scratch, rows: 101), encoder: encoder.encoder, rowFormat: .init()),
+    ]
+    #expect(Set(keys).count == keys.count)
+    #expect(Set(keys.map(\.fileName)).count == keys.count)
+  }
+
+  @Test("a cache that is cut off or changed is refused, and made again")
+  func damaged() async throws {
+    let scratch = try Scratch()
+    let file = try file(scratch)
+    let key = try TokenCache.Key(file: file, encoder: encoder.encoder, rowFormat: .init())
+    let (original, _) = try await encoder.cachedExamples(of: file, in: scratch.folder.path)
+    let path = scratch.path(key.fileName)
+    let whole = Array(try Data(contentsOf: URL(fileURLWithPath: path)))
+    let last = try original.example(at: 99)
+    var damages: [[UInt8]] = [0, 8, 95, 96, whole.count / 2, whole.count - 1].map { Array(whole[..<$0]) }
+    damages.append(whole + [0])
+    for position in [0, 8, 12, 20, 48, 55, 56, 63, 80, 88] {
+      var changed = whole
+      changed[position] ^= 0x41
+      damages.append(changed)
+    }
+    for damage in damages {
+      // A new file each time: the old one stays mapped.
+      try FileManager.default.removeItem(atPath: path)
+      _ = try scratch.file(key.fileName, damage)
+      #expect(dataError { _ = try TokenCache(path, key: key) }?.remedy == "Delete it; it is made again")
+      let (remade, _) = try await encoder.cachedExamples(of: file, in: scratch.folder.path)
+      #expect(try remade.example(at: 99) == last)
+    }
+    #expect(Array(try Data(contentsOf: URL(fileURLWithPath: path))) == whole)
+  }
+
+  @Test("SHA-256 equals hashlib's")
+  func sha256() throws {
+    let fixture = try Fixture.json("sha256.json")
+    for (count, expected) in try #require(fixture.objectValue) {
+      var hash = SHA256()
+      hash.update((0..<(try #require(Int(count)))).map { UInt8($0 % 251) })
+      let digest = hash.finalize().map { String(format: "%02x", $0) }.joined()
+      #expect(digest == expected.stringValue, "\(count) bytes")
+    }
+  }
+}
