@@ -28,7 +28,9 @@ let package = Package(
       name: "JSON",
       dependencies: [.product(name: "OrderedCollections", package: "swift-collections")]),
     .target(name: "Formats", dependencies: ["Torch", "JSON"]),
-    .target(name: "Jinja", dependencies: ["JSON"]),
+    .target(
+      name: "Jinja",
+      dependencies: ["JSON", .product(name: "OrderedCollections", package: "swift-collections")]),
     .target(
       name: "Tokenizers",
       dependencies: [
