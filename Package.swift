@@ -72,6 +72,9 @@ let package = Package(
       name: "TrainingTests",
       dependencies: ["Training", "JSON", .product(name: "Logging", package: "swift-log")],
       exclude: ["Fixtures"]),
+    .testTarget(name: "JinjaTests", dependencies: ["Jinja", "JSON"], exclude: ["Fixtures"]),
+    .testTarget(
+      name: "ChatTemplateTests", dependencies: ["Tokenizers", "Jinja", "JSON"], exclude: ["Fixtures"]),
   ],
   cxxLanguageStandard: .cxx20
 )

@@ -97,6 +97,14 @@ indirect enum Target: Sendable {
   case name(String)
   case namespace(String, attribute: String)
   case tuple([Target])
+
+  var names: [String] {
+    switch self {
+    case .name(let name): [name]
+    case .namespace: []
+    case .tuple(let targets): targets.flatMap(\.names)
+    }
+  }
 }
 
 /// A macro's, or a call block's, parameters and body.

@@ -196,12 +196,6 @@ extension Interpreter {
       var rest = scalars.drop(while: \.isPythonSpace)
       while !rest.isEmpty {
         let word = parts.count < maximum ? rest.prefix { !$0.isPythonSpace } : rest
-        if parts.count >= maximum {
-          var last = Array(word)
-          while last.last?.isPythonSpace == true { last.removeLast() }
-          parts.append(fromRight ? String(last.reversed()) : String(last))
-          break
-        }
         parts.append(fromRight ? String(word.reversed()) : String(word))
         rest = rest[word.endIndex...].drop(while: \.isPythonSpace)
       }

@@ -217,6 +217,9 @@ struct Parser {
 
   private mutating func loop(_ line: Int) throws -> Statement.Loop {
     let target = try target(allowsNamespace: false, ends: ["in"])
+    guard !target.names.contains("loop") else {
+      throw syntax("Can't assign to special loop variable in for-loop", line: line)
+    }
     try expect(name: "in")
     let iterable = try tupleOrExpression(allowsConditional: false, ends: ["recursive"])
     let test = skip(name: "if") ? try expression() : nil

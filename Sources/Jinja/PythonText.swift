@@ -96,18 +96,16 @@ extension String {
   var pythonLowercased: String {
     guard unicodeScalars.contains("Σ") else { return lowercased() }
     let scalars = Array(unicodeScalars)
-    var result = ""
-    for (index, scalar) in scalars.enumerated() {
-      guard scalar == "Σ" else {
-        result += scalar.properties.lowercaseMapping
-        continue
-      }
-      // Final when a cased letter comes before it and none after it; ignorable marks do not count.
-      let before = scalars[..<index].last { !$0.properties.isCaseIgnorable }
-      let after = scalars[(index + 1)...].first { !$0.properties.isCaseIgnorable }
-      result += (before?.isCased ?? false) && !(after?.isCased ?? false) ? "ς" : "σ"
-    }
-    return result
+    return scalars.indices.reduce(into: "") { $0 += Self.lowercase(scalars, at: $1) }
+  }
+
+  /// A scalar in lower case. A sigma is final when a cased letter comes before it and none after it;
+  /// ignorable marks do not count.
+  private static func lowercase(_ scalars: [Unicode.Scalar], at index: Int) -> String {
+    guard scalars[index] == "Σ" else { return scalars[index].properties.lowercaseMapping }
+    let before = scalars[..<index].last { !$0.properties.isCaseIgnorable }
+    let after = scalars[(index + 1)...].first { !$0.properties.isCaseIgnorable }
+    return (before?.isCased ?? false) && !(after?.isCased ?? false) ? "ς" : "σ"
   }
 
   /// `str.capitalize`.
@@ -121,8 +119,9 @@ extension String {
   var pythonTitle: String {
     var result = ""
     var inWord = false
-    for scalar in unicodeScalars {
-      result += inWord ? scalar.properties.lowercaseMapping : scalar.properties.titlecaseMapping
+    let scalars = Array(unicodeScalars)
+    for (index, scalar) in scalars.enumerated() {
+      result += inWord ? Self.lowercase(scalars, at: index) : scalar.properties.titlecaseMapping
       inWord = scalar.isCased
     }
     return result
