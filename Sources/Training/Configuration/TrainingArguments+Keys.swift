@@ -83,11 +83,10 @@ extension TrainingArguments {
         "eval_packing", in: section, \.evalPacking, "The same for evaluation; `null` does as `packing` says."),
       .init(
         "completion_only_loss", in: section, \.completionOnlyLoss,
-        "Learn the response only, not the prompt. `null` does so for rows that have both, and learns all of a text."
-      ),
+        "`false` learns prompts as well as responses. `null` and `true` learn the responses only."),
       .init(
         "assistant_only_loss", in: section, \.assistantOnlyLoss,
-        "Learn only the assistant's turns of a conversation."),
+        "The same for conversations: `false` learns all turns, `null` and `true` the assistant's only."),
     ]
   }()
 

@@ -56,9 +56,9 @@ extension TrainingArguments {
       !(reportTo.contains(.none) && reportTo.count > 1), "report_to", "holds `none` beside others",
       "write either `none` or the sinks")
     try require(
-      completionOnlyLoss != true || !assistantOnlyLoss, "assistant_only_loss",
-      "stands beside `completion_only_loss`",
-      "keep `assistant_only_loss` for conversations or `completion_only_loss` for prompts with a response")
+      completionOnlyLoss == nil || assistantOnlyLoss == nil || completionOnlyLoss == assistantOnlyLoss,
+      "assistant_only_loss",
+      "contradicts `completion_only_loss`", "keep one of the two")
   }
 
   private func validateSchedule() throws {
@@ -92,7 +92,7 @@ extension TrainingArguments {
   }
 
   private func validateEvaluation(hasValidationData: Bool) throws {
-    let remedy = "name a `validation_file`, or hold some rows out with `validation_split`"
+    let remedy = "name a `validation_file`"
     let problem = "asks for evaluation, but there is no validation data"
     try require(hasValidationData || evalStrategy == .no, "eval_strategy", problem, remedy)
     try require(hasValidationData || !evalOnStart, "eval_on_start", problem, remedy)

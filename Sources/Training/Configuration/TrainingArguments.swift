@@ -54,8 +54,10 @@ public struct TrainingArguments: ConfigurationGroup {
   public var packing = false
   /// nil does as `packing` says.
   public var evalPacking: Bool?
+  /// nil learns the response only, not the prompt.
   public var completionOnlyLoss: Bool?
-  public var assistantOnlyLoss = false
+  /// nil learns the assistant's turns only, unless `completionOnlyLoss` is false.
+  public var assistantOnlyLoss: Bool?
 
   // MARK: Order of the data
 
@@ -113,6 +115,9 @@ public struct TrainingArguments: ConfigurationGroup {
 extension TrainingArguments {
   /// Whether batches are made of rows of similar length.
   public var groupByLength: Bool { trainSamplingStrategy == .groupByLength }
+
+  /// Whether prompts and the user's turns are learned too.
+  public var trainsOnInputs: Bool { completionOnlyLoss == false || assistantOnlyLoss == false }
 
   /// The optimizer steps of warmup in a run of so many, as transformers counts them.
   public func warmupStepCount(ofTotal total: Int) -> Int {

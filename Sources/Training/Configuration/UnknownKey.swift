@@ -77,6 +77,8 @@ enum UnknownKey {
     "train_on_prompt": "write `completion_only_loss: false` to learn the prompts too",
     "train_on_responses_only": "write `assistant_only_loss: true`",
     "mask_history": "write `assistant_only_loss: true`",
+    "validation_split": "split the rows with `graft data convert` and write `validation_file`",
+    "val_size": "split the rows with `graft data convert` and write `validation_file`",
     "betas": "write `adam_beta1` and `adam_beta2`",
     "use_peft": "remove it, an adapter is always trained, and `peft_method` says which",
     "stage": "remove it, `graft train` does supervised fine-tuning",

@@ -158,8 +158,7 @@ struct RunConfigurationTests {
     ),
     (
       "eval_strategy: epoch",
-      "run.yaml, line 3: `eval_strategy` asks for evaluation, but there is no validation data; name a `validation_file`, "
-        + "or hold some rows out with `validation_split`."
+      "run.yaml, line 3: `eval_strategy` asks for evaluation, but there is no validation data; name a `validation_file`."
     ),
     (
       "report_to: wandb",
@@ -219,7 +218,7 @@ struct RunConfigurationTests {
 
   @Test("an anchor may be used")
   func anchors() throws {
-    let run = try configuration("eval_strategy: &when steps\nsave_strategy: *when\nvalidation_split: 0.1")
+    let run = try configuration("eval_strategy: &when steps\nsave_strategy: *when\nvalidation_file: v.json")
     #expect(run.training.saveStrategy == .steps && run.training.evalStrategy == .steps)
   }
 
@@ -262,7 +261,7 @@ struct RunConfigurationTests {
       prompt_column: "yes"
       response_column: "1e5"
       text_column: null
-      validation_split: 0.05
+      validation_file: v.json
       learning_rate: 1e-5
       adam_epsilon: 1e-8
       target_modules: '.*\.(q|v)_proj'

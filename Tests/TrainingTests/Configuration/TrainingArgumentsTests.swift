@@ -17,7 +17,7 @@ struct TrainingArgumentsTests {
         "\(key.name): \(value.serialized()), reference \(expected.serialized())")
       compared += 1
     }
-    #expect(compared >= 39)
+    #expect(compared >= 38)
   }
 
   @Test("encoding and decoding gives an equal value")
@@ -88,8 +88,8 @@ struct TrainingArgumentsTests {
       "assistant_only_loss",
       {
         $0.completionOnlyLoss = true
-        $0.assistantOnlyLoss = true
-      }, "conversations"
+        $0.assistantOnlyLoss = false
+      }, "keep one"
     ),
     ("warmup_steps", { $0.warmupSteps = .steps(-1) }, "fraction below 1"),
     (
@@ -164,7 +164,7 @@ struct TrainingArgumentsTests {
     var arguments = TrainingArguments()
     arguments.evalStrategy = .epoch
     let error = #expect(throws: ConfigurationError.self) { try arguments.validate(hasValidationData: false) }
-    #expect(error?.description.contains("`validation_split`") == true)
+    #expect(error?.description.contains("`validation_file`") == true)
     arguments.evalStrategy = .no
     arguments.evalOnStart = true
     #expect(throws: ConfigurationError.self) { try arguments.validate(hasValidationData: false) }

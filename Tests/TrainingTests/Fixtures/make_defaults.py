@@ -19,6 +19,7 @@ DIFFERENT = {
     "lr_scheduler_kwargs": "None stands for no options",
     "dataloader_prefetch_factor": "counts batches of background tasks, not of worker processes",
     "disable_tqdm": "None stands for the log level's choice",
+    "assistant_only_loss": "conversations learn the assistant's turns unless told otherwise",
     "gradient_checkpointing": "None stands for off",
     "bf16": "None in TRL stands for a choice by device",
     "logging_dir": "removed from transformers",
