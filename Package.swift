@@ -56,7 +56,8 @@ let package = Package(
     .executableTarget(
       name: "GraftCLI",
       dependencies: [
-        "Graft", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Graft", "Training", "Datasets", "Torch", "JSON",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ]),
 
@@ -68,6 +69,7 @@ let package = Package(
     // MARK: Tests
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON"], exclude: ["Fixtures"]),
+    .testTarget(name: "GraftCLITests", dependencies: ["GraftCLI", "JSON"]),
     .testTarget(
       name: "TrainingTests",
       dependencies: ["Training", "JSON", .product(name: "Logging", package: "swift-log")],

@@ -1,3 +1,5 @@
+import Foundation
+
 /// Which rows a run learns from, and what their columns mean.
 public struct DataArguments: ConfigurationGroup {
   /// Files of the training rows. Required.
@@ -62,6 +64,26 @@ public struct DataArguments: ConfigurationGroup {
       "keep `text_column`, or `prompt_column` and `response_column`")
     for (key, value) in [("max_train_samples", maxTrainSamples), ("max_eval_samples", maxEvalSamples)] {
       if let value { try require(value >= 1, key, "is \(value)", "write 1 or more") }
+    }
+  }
+
+  /// Checks that the files are there, which a run does before it loads a model.
+  ///
+  /// - Throws: `ConfigurationError` about the first file that is not.
+  public func checkFiles() throws {
+    for (key, files) in [("train_file", trainFile), ("validation_file", validationFile)] {
+      for file in files {
+        var isDirectory: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: file, isDirectory: &isDirectory) else {
+          throw ConfigurationError(
+            "`\(key)` names \(file), which does not exist", key: key,
+            remedy: "check the path; relative ones start at \(FileManager.default.currentDirectoryPath)")
+        }
+        guard !isDirectory.boolValue else {
+          throw ConfigurationError(
+            "`\(key)` names \(file), a folder", key: key, remedy: "name the files in it")
+        }
+      }
     }
   }
 }

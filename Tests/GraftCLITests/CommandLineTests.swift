@@ -1,0 +1,158 @@
+import Foundation
+import JSON
+import Testing
+
+/// Runs of the program as a user starts it.
+@Suite("Command line")
+struct CommandLineTests {
+  struct Outcome {
+    var code: Int32
+    var output: String
+    var messages: String
+  }
+
+  /// The program that was built beside these tests.
+  static let program: URL = {
+    let tests = URL(filePath: CommandLine.arguments[0]).resolvingSymlinksInPath()
+    return tests.deletingLastPathComponent().appending(path: "graft")
+  }()
+
+  private func graft(_ arguments: [String], in folder: URL? = nil) throws -> Outcome {
+    let process = Process()
+    process.executableURL = Self.program
+    process.arguments = arguments
+    process.currentDirectoryURL = folder
+    let (output, messages) = (Pipe(), Pipe())
+    process.standardOutput = output
+    process.standardError = messages
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    let result = try output.fileHandleForReading.readToEnd() ?? Data()
+    let errors = try messages.fileHandleForReading.readToEnd() ?? Data()
+    process.waitUntilExit()
+    return Outcome(
+      code: process.terminationStatus, output: String(decoding: result, as: UTF8.self),
+      messages: String(decoding: errors, as: UTF8.self))
+  }
+
+  private func folder(_ files: [String: String]) throws -> URL {
+    let url = FileManager.default.temporaryDirectory.appending(path: "graft-cli-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+    for (name, text) in files {
+      try text.write(to: url.appending(path: name), atomically: true, encoding: .utf8)
+    }
+    return url
+  }
+
+  static let commands = [
+    "data convert", "inspect", "train", "evaluate", "generate", "chat", "merge", "engine",
+  ]
+
+  @Test("every command has help with an example", arguments: commands)
+  func help(command: String) throws {
+    let outcome = try graft(command.split(separator: " ").map(String.init) + ["--help"])
+    #expect(outcome.code == 0)
+    #expect(outcome.output.contains("EXAMPLE"))
+    #expect(outcome.output.contains("graft \(command)"))
+    #expect(outcome.messages.isEmpty)
+  }
+
+  @Test(
+    "wrong usage exits with 64 and says what is wrong on standard error",
+    arguments: [
+      (["bake"], "bake"), (["train"], "configuration-file"),
+      (["generate", "m", "p", "--temperature=-1"], "0 or more"),
+      (["generate", "m", "p", "--raw", "--system", "s"], "--raw"),
+      (["merge", "m", "--output", "o"], "--adapter"),
+      (["chat", "m", "--adapter", "a=x", "--adapter", "a=y"], "same name"),
+      (["inspect", "m", "--device", "tpu"], "tpu"),
+      (["evaluate", "m", "d", "--predictions", "p"], "--generate"), (["engine", "--loud"], "--loud"),
+    ])
+  func usage(arguments: [String], fragment: String) throws {
+    let outcome = try graft(arguments)
+    #expect(outcome.code == 64)
+    #expect(outcome.output.isEmpty)
+    #expect(outcome.messages.contains(fragment), "\(outcome.messages)")
+  }
+
+  @Test("the version is a result")
+  func version() throws {
+    let outcome = try graft(["--version"])
+    #expect(outcome.code == 0)
+    #expect(outcome.output.wholeMatch(of: #/\d+\.\d+\.\d+\n/#) != nil)
+  }
+
+  @Test("a failure is one paragraph with what, where and remedy, and exit code 1")
+  func failure() throws {
+    let folder = try folder(["run.yaml": "model_name_or_path: m\ntrain_file: t.json\nlr: 1\n"])
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let outcome = try graft(["train", "run.yaml"], in: folder)
+    #expect(outcome.code == 1)
+    #expect(outcome.output.isEmpty)
+    #expect(
+      outcome.messages == "error: run.yaml, line 3: `lr` is not a configuration key; write `learning_rate`.\n"
+    )
+  }
+
+  @Test("a missing data file is found before the model is loaded")
+  func missingData() throws {
+    let folder = try folder(["run.yaml": "model_name_or_path: m\ntrain_file: t.json\n"])
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let outcome = try graft(["train", "run.yaml", "--dry-run"], in: folder)
+    #expect(outcome.code == 1)
+    #expect(outcome.messages.contains("`train_file` names t.json, which does not exist"))
+  }
+
+  @Test("a dry run prints the whole configuration, which reads back")
+  func dryRun() throws {
+    let folder = try folder(["run.yaml": "model_name_or_path: m\ntrain_file: t.json\n", "t.json": "[]"])
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let first = try graft(
+      ["train", "run.yaml", "--dry-run", "--set", "r=4", "--set", "learning_rate=1e-4"], in: folder)
+    #expect(first.code == 0, "\(first.messages)")
+    #expect(first.output.contains("\nr: 4\n") && first.output.contains("\nlearning_rate: 0.0001\n"))
+    try first.output.write(to: folder.appending(path: "saved.yaml"), atomically: true, encoding: .utf8)
+    #expect(try graft(["train", "saved.yaml", "--dry-run"], in: folder).output == first.output)
+  }
+
+  @Test("data convert writes both files and reports on standard output")
+  func dataConvert() throws {
+    let folder = try folder(["in.csv": "ask,answer\n" + (1...10).map { "q\($0),a\($0)\n" }.joined()])
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let outcome = try graft(
+      [
+        "data", "convert", "in.csv", "--columns", "question=ask,answer", "--train", "7", "--validation", "3",
+        "--json",
+      ],
+      in: folder)
+    #expect(outcome.code == 0, "\(outcome.messages)")
+    #expect(try JSONValue(parsing: outcome.output)["validationRows"] == 3)
+    let rows = try JSONValue(parsing: Data(contentsOf: folder.appending(path: "train.json")))
+    #expect(rows.arrayValue?.count == 7)
+    #expect(rows[0] == ["question": "q1", "answer": "a1"])
+  }
+
+  @Test("a reader that goes away ends the program quietly")
+  func brokenPipe() throws {
+    let shell = Process()
+    shell.executableURL = URL(filePath: "/bin/sh")
+    shell.arguments = [
+      "-c", "{ sleep 0.2; \"$0\" engine --verbose; echo code $? >&2; } | true", Self.program.path(),
+    ]
+    let messages = Pipe()
+    shell.standardError = messages
+    try shell.run()
+    let text = String(decoding: try messages.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+    shell.waitUntilExit()
+    #expect(text == "code 141\n")
+  }
+
+  @Test("the engine describes itself")
+  func engine() throws {
+    let outcome = try graft(["engine", "--json"])
+    #expect(outcome.code == 0, "\(outcome.messages)")
+    let report = try JSONValue(parsing: outcome.output)
+    #expect(report["loaded_version"]?.stringValue?.hasPrefix("2.") == true)
+    #expect(report["threads"]?.intValue ?? 0 >= 1)
+  }
+}
