@@ -23,7 +23,8 @@ enum ErrorReport {
 
   /// An error in one paragraph.
   static func paragraph(_ error: any Error) -> String {
-    let text = error is any CustomStringConvertible ? "\(error)" : error.localizedDescription
+    // Foundation's errors describe themselves as a dump of their fields.
+    let text = error is CocoaError || error is POSIXError ? error.localizedDescription : "\(error)"
     return text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
       .joined(separator: " ")
   }
