@@ -49,8 +49,9 @@ let package = Package(
     .target(
       name: "Training",
       dependencies: [
-        "Adapters", "Datasets", "Generation", "JSON", .product(name: "Logging", package: "swift-log"),
-        .product(name: "Yams", package: "Yams"),
+        "Adapters", "Datasets", "Generation", "JSON",
+        .product(name: "OrderedCollections", package: "swift-collections"),
+        .product(name: "Logging", package: "swift-log"), .product(name: "Yams", package: "Yams"),
       ]),
     .target(name: "Graft", dependencies: ["Training"]),
     .executableTarget(
