@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""The peer of the training benchmark: LoRA with transformers' Trainer and PEFT, in eager mode, as their users run it.
+
+Rows are chat-templated with the prompt masked, cut at --max-length, and batched in file order, each batch padded to its
+longest row. metrics.jsonl in --output has one line a step with the names that Graft uses: `tokens` (real tokens so far,
+padding not counted), `supervised_tokens`, `loss`, `seconds` (training so far), `memory_bytes` (peak resident memory).
+"""
+
+import argparse
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.utils.data import SequentialSampler
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, logging
+
+IGNORED = -100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="a model's folder, or its GGUF file")
+    parser.add_argument("--rows", type=Path, required=True, help='JSON: [{"question": …, "answer": …}, …]')
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.set_verbosity_error()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(42)
+
+    model, tokenizer = load_model(arguments.model, getattr(torch, arguments.dtype)), load_tokenizer(arguments.model)
+    lora = LoraConfig(
+        task_type="CAUSAL_LM", r=8, lora_alpha=16, lora_dropout=0.0,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
+    )
+    model = get_peft_model(model, lora)
+    rows = [encode(tokenizer, row, arguments.max_length) for row in json.loads(arguments.rows.read_text())]
+
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    filler = {"input_ids": tokenizer.pad_token_id or 0, "labels": IGNORED, "attention_mask": 0}
+
+    def pad(batch):
+        width = max(len(row["input_ids"]) for row in batch)
+        return {
+            key: torch.tensor([row[key] + [value] * (width - len(row[key])) for row in batch])
+            for key, value in filler.items()
+        }
+
+    training = TrainingArguments(
+        output_dir=str(arguments.output), use_cpu=True, bf16=arguments.dtype == "bfloat16", max_steps=arguments.steps,
+        per_device_train_batch_size=arguments.batch, learning_rate=2e-4, lr_scheduler_type="constant",
+        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, optim="adamw_torch",
+        remove_unused_columns=False, label_names=["labels"],
+    )
+    with open(arguments.output / "metrics.jsonl", "w") as sink:
+        record = Record(sink, rows, arguments.batch)
+        InOrder(model=model, args=training, train_dataset=rows, data_collator=pad, callbacks=[record]).train()
+
+
+def source(path: Path):
+    """How transformers is told of a model: its folder, and the GGUF file in it if it is one."""
+    return (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
+
+
+def load_tokenizer(path: Path):
+    folder, options = source(path)
+    return AutoTokenizer.from_pretrained(folder, **options)
+
+
+def load_model(path: Path, dtype):
+    folder, options = source(path)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
+
+
+def encode(tokenizer, row, maximum: int):
+    question, answer = {"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}
+    prompt = tokenizer.apply_chat_template([question], add_generation_prompt=True, return_dict=False)
+    tokens = tokenizer.apply_chat_template([question, answer], return_dict=False)
+    labels = [IGNORED] * len(prompt) + tokens[len(prompt):]
+    tokens, labels = tokens[:maximum], labels[:maximum]
+    return {"input_ids": tokens, "labels": labels, "attention_mask": [1] * len(tokens)}
+
+
+class InOrder(Trainer):
+    def _get_train_sampler(self, train_dataset=None):
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+class Record(TrainerCallback):
+    def __init__(self, sink, rows, batch: int):
+        self.sink, self.rows, self.batch = sink, rows, batch
+        self.tokens = self.supervised = 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds = time.perf_counter() - self.started
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" not in logs:
+            return
+        # The last batch of an epoch may be short, as the sampler makes it.
+        batches = -(-len(self.rows) // self.batch)
+        start = ((state.global_step - 1) % batches) * self.batch
+        members = self.rows[start : start + self.batch]
+        self.tokens += sum(len(row["input_ids"]) for row in members)
+        self.supervised += sum(label != IGNORED for row in members for label in row["labels"][1:])
+        line = {
+            "step": state.global_step, "loss": logs["loss"], "tokens": self.tokens,
+            "supervised_tokens": self.supervised, "seconds": self.seconds, "memory_bytes": peak_memory(),
+        }
+        self.sink.write(json.dumps(line) + "\n")
+        self.sink.flush()
+
+
+def peak_memory() -> int:
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Every call that the Python side makes to the `graft` program, in one place.
+
+Results that a program reads are JSON on stdout (`--json`) or files; progress goes to stderr, and is kept to be shown
+when a command fails.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class CommandFailed(Exception):
+    """graft left with another status than 0."""
+
+
+class Graft:
+    def __init__(self, program: Path = REPOSITORY / "bin" / "graft", threads: int = 0):
+        self.program = program
+        self.environment = dict(os.environ)
+        if threads:
+            self.environment["OMP_NUM_THREADS"] = str(threads)
+
+    def command(self, *arguments) -> list:
+        return [str(self.program), *map(str, arguments)]
+
+    def run(self, *arguments) -> str:
+        command = self.command(*arguments)
+        result = subprocess.run(command, capture_output=True, text=True, env=self.environment)
+        if result.returncode != 0:
+            tail = "\n".join(result.stderr.strip().splitlines()[-15:])
+            raise CommandFailed(f"`{' '.join(command)}` left with status {result.returncode}:\n{tail}")
+        return result.stdout
+
+    # -- what the commands are called ----------------------------------------------------------------------------------
+
+    def logits(self, model: Path, sequences, output: Path, adapter: Path = None):
+        """fp32 logits [T, vocabulary] of each token sequence, as `logits.I` of a safetensors file."""
+        tokens = output.with_suffix(".tokens.json")
+        tokens.write_text(json.dumps(sequences))
+        arguments = ["debug", "logits", model, "--tokens", tokens, "--output", output, "--dtype", "float32"]
+        if adapter:
+            arguments += ["--adapter", adapter]
+        self.run(*arguments)
+
+    def train_command(self, configuration: Path, settings: dict) -> list:
+        arguments = ["train", configuration]
+        for key, value in settings.items():
+            arguments += ["--set", f"{key}={json.dumps(value)}"]
+        return self.command(*arguments)
+
+    def train(self, configuration: Path, settings: dict = {}) -> None:
+        self.run(*self.train_command(configuration, settings)[1:])
+
+    def generate(self, model: Path, prompt: str, new_tokens: int, adapter: Path = None, dtype: str = "float32") -> dict:
+        """Greedy continuation of the user's message: `tokens` (generated ids), `text`, `tokens_per_second`."""
+        arguments = ["generate", model, "--prompt", prompt, "--max-new-tokens", new_tokens, "--temperature", 0]
+        arguments += ["--dtype", dtype, "--json"]
+        if adapter:
+            arguments += ["--adapter", adapter]
+        return json.loads(self.run(*arguments))
+
+    def tokenize(self, model: Path, file: Path) -> dict:
+        """Tokenize a text file line by line on one thread: `tokens` (how many) and `seconds` (loading not included)."""
+        return json.loads(self.run("debug", "tokenize", model, "--file", file, "--json"))
+
+    def merge(self, model: Path, adapter: Path, output: Path) -> None:
+        self.run("merge", model, "--adapter", adapter, "--output", output, "--dtype", "float32")
+
+
+def metrics(folder: Path) -> list:
+    """The training records of a run's metrics.jsonl."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if "loss" in record]
