@@ -52,7 +52,10 @@ def main() -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     bench.print_table()
-    if bench.table:
+    if arguments.graft != REPOSITORY / "bin" / "graft":
+        # Figures of another program would stand in Graft's column.
+        print(f"\nnothing is written: the program was {arguments.graft}")
+    elif bench.table:
         print(f"\nwritten: {bench.write_results()}")
     for failure in failed:
         print(f"\nnot measured: {failure}", file=sys.stderr)

@@ -9,6 +9,8 @@ padding not counted), `supervised_tokens`, `loss`, `seconds` (training so far), 
 import argparse
 import json
 import os
+import resource
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -19,7 +21,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import SequentialSampler
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, logging
+from transformers import Trainer, TrainerCallback, TrainingArguments, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Scripts"))
+from transformers_models import load_model, load_tokenizer
 
 IGNORED = -100
 
@@ -69,21 +74,6 @@ def main() -> None:
         InOrder(model=model, args=training, train_dataset=rows, data_collator=pad, callbacks=[record]).train()
 
 
-def source(path: Path):
-    """How transformers is told of a model: its folder, and the GGUF file in it if it is one."""
-    return (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
-
-
-def load_tokenizer(path: Path):
-    folder, options = source(path)
-    return AutoTokenizer.from_pretrained(folder, **options)
-
-
-def load_model(path: Path, dtype):
-    folder, options = source(path)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
-
-
 def encode(tokenizer, row, maximum: int):
     question, answer = {"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}
     prompt = tokenizer.apply_chat_template([question], add_generation_prompt=True, return_dict=False)
@@ -127,9 +117,6 @@ class Record(TrainerCallback):
 
 
 def peak_memory() -> int:
-    import resource
-    import sys
-
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -7,6 +7,7 @@ Prints one JSON object: `tokens` and `seconds` (prompt included, loading not), b
 import argparse
 import json
 import os
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -17,7 +18,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import torch
 from transformers import logging
 
-from peft_training import load_model, load_tokenizer
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Scripts"))
+from transformers_models import load_model, load_tokenizer
 
 
 def main() -> None:

@@ -108,23 +108,21 @@ class Bench:
     @property
     def tokenizer(self):
         if self._tokenizer is None:
-            from transformers import AutoTokenizer, logging
-            from transformers.utils import logging as progress
+            from transformers.utils import logging
+            from transformers_models import load_tokenizer
 
             logging.set_verbosity_error()
-            progress.disable_progress_bar()
-            self._tokenizer = AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name)
+            logging.disable_progress_bar()
+            self._tokenizer = load_tokenizer(MODEL)
         return self._tokenizer
 
     def base(self):
         """A fresh base: PEFT changes the model that it wraps."""
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers_models import load_model
 
         self.tokenizer
-        return AutoModelForCausalLM.from_pretrained(
-            MODEL.parent, gguf_file=MODEL.name, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
+        return load_model(MODEL, torch.float32, attn_implementation="eager")
 
     def prompt(self, text: str):
         messages = [{"role": "user", "content": text}]
@@ -222,9 +220,9 @@ def peft_to_graft(bench: Bench):
 
         merged = bench.work / f"merged-{len(settings)}"
         bench.graft.merge(MODEL, folder, merged)
-        from transformers import AutoModelForCausalLM
+        from transformers_models import load_model
 
-        ours = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32, attn_implementation="eager").eval()
+        ours = load_model(merged, torch.float32, attn_implementation="eager")
         theirs = model.merge_and_unload()
         yield f"merged weights: {name}", weight_difference(ours, theirs), 1e-6
         yield f"merged by Graft, read by transformers: {name}", difference(bench.python_logits(ours), expected), LOGITS_TOLERANCE
