@@ -44,12 +44,15 @@ struct ChatFixture {
       for (title, result) in results.objectValue ?? [:] {
         let conversation = try #require(fixture.conversations[title])
         var variables = try #require(conversation.objectValue)
-        for key in ["messages", "tools", "documents", "add_generation_prompt"] { variables[key] = nil }
+        for key in ["messages", "tools", "documents", "add_generation_prompt", "continue_final_message"] {
+          variables[key] = nil
+        }
         let outcome = Result {
           try template.render(
             messages: (conversation["messages"]?.arrayValue ?? []).map { try Message($0) },
             tools: conversation["tools"]?.arrayValue, documents: conversation["documents"]?.arrayValue,
             addGenerationPrompt: conversation["add_generation_prompt"]?.boolValue ?? false,
+            continueFinalMessage: conversation["continue_final_message"]?.boolValue ?? false,
             variables: variables)
         }
         switch outcome {
@@ -65,6 +68,9 @@ struct ChatFixture {
             #expect(result["error"] != nil, "\(name), \(title): \(error)")
             counts.errors += 1
           }
+        case .failure(let error as ChatTemplateError):
+          #expect(result["error"] != nil, "\(name), \(title): \(error)")
+          counts.errors += 1
         case .failure(let error): Issue.record("\(name), \(title): \(error)")
         }
       }
@@ -82,7 +88,10 @@ struct ChatFixture {
       for (title, result) in results.objectValue ?? [:] {
         guard let generated = result["generated"]?.arrayValue, !generated.isEmpty else { continue }
         let conversation = try #require(fixture.conversations[title])
-        guard conversation["add_generation_prompt"] == nil else { continue }
+        guard conversation["add_generation_prompt"] == nil, conversation["continue_final_message"] == nil
+        else {
+          continue
+        }
         let rendered = try template.renderForTraining(
           messages: (conversation["messages"]?.arrayValue ?? []).map { try Message($0) },
           tools: conversation["tools"]?.arrayValue)

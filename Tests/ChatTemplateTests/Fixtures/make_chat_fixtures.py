@@ -219,6 +219,10 @@ CONVERSATIONS = {
             assistant("<think>\nTwo and two.\n</think>\n\n4"),
         ]
     ),
+    "continued": dict(messages=[user("2 + 2?"), assistant("The answer is ")], continue_final_message=True),
+    "continued, indented": dict(
+        messages=[system("s"), user("List"), assistant("- one\n  - two\n")], continue_final_message=True
+    ),
     "no thinking": dict(messages=[user("Hi")], add_generation_prompt=True, enable_thinking=False),
     "documents": dict(
         messages=[user("Who wrote it?")],
