@@ -1,3 +1,4 @@
+import JSON
 import Tokenizers
 
 extension TextTokenization {
@@ -14,5 +15,22 @@ extension TextTokenization {
         return (encoding.ids, zip(encoding.offsets, encoding.isSpecial).map { $1 ? nil : $0 })
       },
       render: render)
+  }
+
+  /// What a model's tokenizer and chat template do.
+  ///
+  /// - Parameter chatTemplate: `nil` for a model without one.
+  public init(_ tokenizer: Tokenizer, chatTemplate: ChatTemplate?, identity: String) {
+    guard let chatTemplate else {
+      self.init(tokenizer, identity: identity, render: nil)
+      return
+    }
+    let render: Render = { (values: [JSONValue], tools: [JSONValue]?) throws -> (String, [Range<Int>]) in
+      var messages: [Message] = []
+      for value in values { messages.append(try Message(value)) }
+      let rendered = try chatTemplate.renderForTraining(messages: messages, tools: tools)
+      return (rendered.text, rendered.supervised)
+    }
+    self.init(tokenizer, identity: identity, render: render)
   }
 }
