@@ -1,0 +1,56 @@
+import Torch
+
+extension CheckpointReader {
+  /// The tensor of this name, in memory of the engine's own.
+  ///
+  /// - Parameter dtype: the type of the result. Nil keeps the stored one; packed blocks then become fp32.
+  /// - Throws: `FormatError` when there is no such tensor or its type cannot be computed with, `TorchError` when memory runs out.
+  public func tensor(_ name: String, dtype: DType? = nil, device: Device = .cpu) throws -> Tensor {
+    try storedTensor(name).tensor(dtype: dtype, device: device)
+  }
+}
+
+extension StoredTensor {
+  /// The tensor in memory of the engine's own: dense types are copied or converted, packed blocks dequantized.
+  ///
+  /// - Parameter dtype: the type of the result. Nil keeps the stored one; packed blocks then become fp32.
+  public func tensor(dtype: DType? = nil, device: Device = .cpu) throws -> Tensor {
+    switch type {
+    case .dense(let stored): try dense(stored, dtype ?? stored, device)
+    case .blocks: try dequantized(dtype ?? .float32, device)
+    case .other:
+      throw FormatError(
+        .unsupported, in: source,
+        "the tensor \(quoted(name)) has the type \(type), which the engine does not compute with",
+        remedy: "Convert it to BF16, F16 or F32")
+    }
+  }
+
+  private func dense(_ stored: DType, _ wanted: DType, _ device: Device) throws -> Tensor {
+    try bytes.withUnsafeBytes { memory in
+      // Converting makes a copy anyhow, so the source may stay where it is, if it is aligned as the engine expects.
+      let isAligned = Int(bitPattern: memory.baseAddress) % stored.byteCount == 0
+      guard stored != wanted, elementCount > 0, isAligned else {
+        let copy = try Tensor(copying: memory, shape: shape, dtype: stored, device: device)
+        return stored == wanted ? copy : try copy.to(wanted)
+      }
+      return try Tensor(wrapping: memory, shape: shape, dtype: stored, owner: bytes.lifetime).to(
+        wanted, device: device)
+    }
+  }
+
+  private func dequantized(_ wanted: DType, _ device: Device) throws -> Tensor {
+    guard elementCount > 0 else { return try Tensor.empty(shape, dtype: wanted, device: device) }
+    // Decoding straight to bfloat16 saves a pass over memory twice the size; everything else goes through fp32.
+    let decoded: DType = wanted == .bfloat16 ? .bfloat16 : .float32
+    let memory = try HeapBytes(count: elementCount * decoded.byteCount) { buffer in
+      if decoded == .bfloat16 {
+        try dequantizeToBFloat16(into: buffer.bindMemory(to: UInt16.self))
+      } else {
+        try dequantize(into: buffer.bindMemory(to: Float.self))
+      }
+    }
+    return try Tensor(wrapping: memory.bytes, shape: shape, dtype: decoded, owner: memory).to(
+      wanted, device: device)
+  }
+}
