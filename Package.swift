@@ -68,6 +68,7 @@ let package = Package(
       exclude: ["benchmark.py"]),
 
     // MARK: Tests
+    .testTarget(name: "FormatsTests", dependencies: ["Formats", "Torch"], exclude: ["Fixtures"]),
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "GraftCLITests", dependencies: ["GraftCLI", "JSON"]),
