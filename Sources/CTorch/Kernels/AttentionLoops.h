@@ -221,6 +221,154 @@ void attentionForward(const AttentionProblem<T>& problem) {
   });
 }
 
+// MARK: Decoding
+
+/// Whether `attentionDecode` takes these: the queries of a sequence, times the heads that share keys, fill one vector.
+template <class T>
+bool isDecoding(const AttentionProblem<T>& problem) {
+  for (int64_t n = 0; n < problem.sequenceCount; ++n)
+    if (problem.sequences[n].queryCount * problem.heads / problem.keyHeads > lanes) return false;
+  return problem.logSumExp == nullptr;
+}
+
+/// Few queries against many keys, as in generation: bound by reading keys and values, which happens once for all the
+/// queries and heads that share them. Those lie along one vector. Long sequences are cut into parts that are combined at the end.
+template <class T>
+void attentionDecode(const AttentionProblem<T>& problem) {
+  using Unit = typename BestUnit<T>::type;
+  using Word = typename Unit::Word;
+  constexpr int64_t keysPerPart = 8 * block;
+  const int64_t size = problem.headSize;
+  const int64_t words = roundUp(size / Unit::depth, lanes);
+  const int64_t width = words * Unit::depth;
+  const int64_t group = problem.heads / problem.keyHeads;
+
+  struct Part {
+    int64_t sequence, keyHead, begin, end;
+  };
+  std::vector<Part> parts;
+  for (int64_t n = 0; n < problem.sequenceCount; ++n) {
+    const auto& sequence = problem.sequences[n];
+    if (sequence.queryCount == 0) continue;
+    const KeyRange visible = visibleKeys(problem, sequence, 0, sequence.queryCount);
+    for (int64_t head = 0; head < problem.keyHeads; ++head) {
+      int64_t begin = visible.begin / block * block;
+      do {
+        parts.push_back({n, head, begin, std::min(begin + keysPerPart, visible.end)});
+        begin += keysPerPart;
+      } while (begin < visible.end);
+    }
+  }
+
+  // Of each part and lane: the sums, their largest exponent and the total weight.
+  const int64_t partSize = lanes * (width + 2);
+  Scratch results(parts.size() * partSize * sizeof(float));
+  float* const result = reinterpret_cast<float*>(results.data);
+  struct ThreadScratch {
+    Word *rows, *query, *values, *weights;
+    float* scores;
+    int64_t bytes;
+    ThreadScratch(char* from, int64_t words, int64_t width) {
+      Pieces pieces{from};
+      rows = pieces.take<Word>(block * words);
+      query = pieces.take<Word>(lanes * words);
+      values = pieces.take<Word>(block / Unit::depth * width);
+      weights = pieces.take<Word>(block / Unit::depth * lanes);
+      scores = pieces.take<float>(block * lanes);
+      bytes = pieces.used;
+    }
+  };
+  const int64_t threadBytes = ThreadScratch(nullptr, words, width).bytes;
+  Scratch threads(threadBytes * threadCount());
+
+  const float toLog2 = problem.scale * log2e;
+  parallelTasks(parts.size(), [&](int64_t index, int64_t thread) {
+    const Part part = parts[index];
+    const auto& sequence = problem.sequences[part.sequence];
+    const ThreadScratch scratch(threads.data + thread * threadBytes, words, width);
+    const int64_t shift = sequence.keyCount - sequence.queryCount;
+    const int64_t rowCount = sequence.queryCount * group;
+    float* const sums = result + index * partSize;
+
+    // Lane q·group + g is query q of head g.
+    __builtin_memset(scratch.rows, 0, lanes * words * sizeof(Word));
+    for (int64_t q = 0; q < sequence.queryCount; ++q)
+      packRows<Unit>(scratch.rows + q * group * words, words,
+                     problem.query.at(sequence.queryStart + q, part.keyHead * group), problem.query.headStride, group,
+                     group, size);
+    transpose(scratch.query, lanes, scratch.rows, words, lanes, words);
+    Ints position;
+    for (int lane = 0; lane < lanes; ++lane) position[lane] = static_cast<int32_t>(shift + lane / group);
+
+    __builtin_memset(sums, 0, lanes * width * sizeof(float));
+    Floats peak = splat(-1e30f), total = {};
+    for (int64_t key = part.begin; key < part.end; key += block) {
+      const int64_t count = std::min(block, part.end - key), padded = roundUp(count, 2 * tileRows);
+      packRows<Unit>(scratch.rows, words, problem.key.at(sequence.keyStart + key, part.keyHead),
+                     problem.key.tokenStride, count, padded, size);
+      product<Unit, false>(padded, 1, size / Unit::depth, scratch.rows, words, 1, scratch.query, lanes, scratch.scores,
+                           lanes);
+      Floats newPeak = peak;
+      for (int64_t row = 0; row < padded; ++row) {
+        const Ints keyPosition = splatInt(static_cast<int32_t>(key + row));
+        Ints allowed = splatInt(row < count ? -1 : 0);
+        if (problem.causal) allowed &= position >= keyPosition;
+        if (problem.window > 0) allowed &= position < keyPosition + static_cast<int32_t>(problem.window);
+        const Floats score =
+            select(allowed, load(scratch.scores + row * lanes) * splat(toLog2), splat(-__builtin_inff()));
+        store(scratch.scores + row * lanes, score);
+        newPeak = maximum(newPeak, score);
+      }
+      const Floats correction = exp2(peak - newPeak);
+      peak = newPeak;
+      total = total * correction;
+      for (int64_t row = 0; row < padded; row += 2) {
+        const Floats first = exp2(load(scratch.scores + row * lanes) - peak),
+                     second = exp2(load(scratch.scores + (row + 1) * lanes) - peak);
+        total += first + second;
+        storeDown<Unit>(scratch.weights + row / Unit::depth * lanes, lanes, first, second);
+      }
+      if (any(correction != splat(1)))
+        for (int64_t lane = 0; lane < rowCount; ++lane)
+          for (int64_t i = 0; i < size; i += lanes) {
+            float* at = sums + lane * width + i;
+            store(at, load(at) * splat(correction[lane]));
+          }
+      packRows<Unit>(scratch.rows, words, problem.value.at(sequence.keyStart + key, part.keyHead),
+                     problem.value.tokenStride, count, padded, size);
+      packDown<Unit>(scratch.values, width, scratch.rows, words, padded, width);
+      product<Unit, true>(roundUp(rowCount, tileRows), size / lanes, padded / Unit::depth, scratch.weights, 1, lanes,
+                          scratch.values, width, sums, width);
+    }
+    store(sums + lanes * width, peak);
+    store(sums + lanes * width + lanes, total);
+  });
+
+  for (size_t first = 0, end = 0; first < parts.size(); first = end) {
+    while (end < parts.size() && parts[end].sequence == parts[first].sequence &&
+           parts[end].keyHead == parts[first].keyHead)
+      ++end;
+    const auto& sequence = problem.sequences[parts[first].sequence];
+    Floats peak = splat(-1e30f), total = {};
+    for (size_t i = first; i < end; ++i) peak = maximum(peak, load(result + i * partSize + lanes * width));
+    for (size_t i = first; i < end; ++i)
+      total += load(result + i * partSize + lanes * width + lanes) *
+               exp2(load(result + i * partSize + lanes * width) - peak);
+    for (int64_t lane = 0; lane < sequence.queryCount * group; ++lane) {
+      T* output = problem.output.at(sequence.queryStart + lane / group, parts[first].keyHead * group + lane % group);
+      const float inverse = total[lane] > 0 ? 1 / total[lane] : 0;
+      for (int64_t i = 0; i < size; i += lanes) {
+        Floats value = {};
+        for (size_t part = first; part < end; ++part) {
+          const Floats factor = exp2(load(result + part * partSize + lanes * width) - peak);
+          value += load(result + part * partSize + lane * width + i) * splat(factor[lane] * inverse);
+        }
+        store(output + i, value);
+      }
+    }
+  }
+}
+
 // MARK: Backward
 
 template <class T>
@@ -418,7 +566,11 @@ void attentionBackward(const AttentionProblem<T>& problem) {
   }
 }
 
-inline void attentionForwardFloat(const AttentionProblem<float>& problem) { attentionForward(problem); }
-inline void attentionForwardBFloat16(const AttentionProblem<c10::BFloat16>& problem) { attentionForward(problem); }
+inline void attentionForwardFloat(const AttentionProblem<float>& problem) {
+  isDecoding(problem) ? attentionDecode(problem) : attentionForward(problem);
+}
+inline void attentionForwardBFloat16(const AttentionProblem<c10::BFloat16>& problem) {
+  isDecoding(problem) ? attentionDecode(problem) : attentionForward(problem);
+}
 inline void attentionBackwardFloat(const AttentionProblem<float>& problem) { attentionBackward(problem); }
 inline void attentionBackwardBFloat16(const AttentionProblem<c10::BFloat16>& problem) { attentionBackward(problem); }

@@ -121,4 +121,10 @@ void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorLi
 void adamWStepTwin(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
                    const AdamWOptions& options, int64_t step);
 
+// MARK: Memory
+
+/// Makes the process keep freed buffers for the next step instead of returning them to the system. To be called once,
+/// before the first large allocation; false where the C library offers no such thing.
+bool configureAllocator();
+
 }  // namespace graft
