@@ -43,7 +43,12 @@ let package = Package(
       linkerSettings: [.linkedLibrary("iconv", .when(platforms: [.macOS]))]),
 
     // MARK: Models and training
-    .target(name: "Models", dependencies: ["NeuralNetworks", "Formats", "JSON"]),
+    .target(
+      name: "Models",
+      dependencies: [
+        "NeuralNetworks", "Formats", "JSON",
+        .product(name: "OrderedCollections", package: "swift-collections"),
+      ]),
     .target(name: "Adapters", dependencies: ["Models", "JSON"]),
     .target(name: "Generation", dependencies: ["Models", "Tokenizers"]),
     .target(

@@ -39,10 +39,10 @@ public var gradientIsRecorded: Bool { ct_gradient_enabled() }
 /// Runs `body` on `inputs` without keeping what it computes, and again when the gradient is wanted, with the same
 /// random numbers: memory for the price of a second forward pass (Chen et al. 2016, arXiv:1604.06174).
 ///
-/// Parameters that `body` uses get their gradients as usual. At least one input must require a gradient for the
-/// second run to happen at all.
+/// Parameters that `body` uses get their gradients as usual. Inputs none of which requires a gradient make the second
+/// run impossible; `body` then simply runs.
 public func checkpointed(_ inputs: [Tensor], _ body: @escaping ([Tensor]) throws -> Tensor) throws -> Tensor {
-  guard gradientIsRecorded else { return try body(inputs) }
+  guard gradientIsRecorded, inputs.contains(where: \.requiresGradient) else { return try body(inputs) }
   let closure = TensorClosure { [try body($0)] }
   let result = Tensor.withHandles(inputs) { handles, count in
     ct_checkpoint(handles, count, closure.retainedContext(), TensorClosure.call, TensorClosure.release)

@@ -1,0 +1,232 @@
+import NeuralNetworks
+import Torch
+
+// The decoder that Llama shaped and most families share: RMSNorm, rotary positions, grouped-query attention, a gated
+// MLP, residual connections. Shapes: T tokens of all sequences, hidden features, heads × headDim.
+
+/// Attention with rotary positions and grouped key-value heads.
+public final class DecoderAttention: Module {
+  public let qProj: Linear
+  public let kProj: Linear
+  public let vProj: Linear
+  public let oProj: Linear
+
+  private let configuration: DecoderConfiguration
+  private let layerIndex: Int
+
+  init(_ configuration: DecoderConfiguration, layerIndex: Int) throws {
+    self.configuration = configuration
+    self.layerIndex = layerIndex
+    let hidden = configuration.hiddenSize
+    let queries = configuration.headCount * configuration.headDimension
+    let keys = configuration.keyValueHeadCount * configuration.headDimension
+    qProj = try Linear(hidden, queries, bias: configuration.queryKeyValueBias)
+    kProj = try Linear(hidden, keys, bias: configuration.queryKeyValueBias)
+    vProj = try Linear(hidden, keys, bias: configuration.queryKeyValueBias)
+    oProj = try Linear(queries, hidden, bias: configuration.outputBias)
+  }
+
+  /// `[T, hidden]` → `[T, hidden]`.
+  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?) throws
+    -> Tensor
+  {
+    let headDimension = configuration.headDimension
+    let query = try rotary.rotate(qProj(input).reshaped(-1, configuration.headCount, headDimension))
+    let key = try rotary.rotate(kProj(input).reshaped(-1, configuration.keyValueHeadCount, headDimension))
+    let value = try vProj(input).reshaped(-1, configuration.keyValueHeadCount, headDimension)
+
+    let scale = 1 / Double(headDimension).squareRoot()
+    let window = configuration.slidingWindow(layer: layerIndex)
+    let output =  // [T, heads, headDim]
+      if let cache {
+        try cache.attend(layer: layerIndex, query, key, value, layout: layout, scale: scale, window: window)
+      } else {
+        try raggedAttention(query, key, value, layout: layout, scale: scale, window: window)
+      }
+    return try oProj(output.reshaped(-1, configuration.headCount * headDimension))
+  }
+
+  public override var typeName: String { configuration.className + "Attention" }
+}
+
+/// down(act(gate(x)) · up(x)) (Shazeer 2020, arXiv:2002.05202).
+public final class DecoderMLP: Module {
+  public let gateProj: Linear
+  public let upProj: Linear
+  public let downProj: Linear
+  public let actFn: Activation
+
+  private let className: String
+
+  init(_ configuration: DecoderConfiguration) throws {
+    className = configuration.className
+    gateProj = try Linear(configuration.hiddenSize, configuration.intermediateSize, bias: configuration.mlpBias)
+    upProj = try Linear(configuration.hiddenSize, configuration.intermediateSize, bias: configuration.mlpBias)
+    downProj = try Linear(configuration.intermediateSize, configuration.hiddenSize, bias: configuration.mlpBias)
+    actFn = try configuration.source.activation("hidden_act")
+  }
+
+  /// `[T, hidden]` → `[T, hidden]`.
+  func callAsFunction(_ input: Tensor) throws -> Tensor {
+    try downProj(actFn.gate(gateProj(input), upProj(input)))
+  }
+
+  public override var typeName: String { className + "MLP" }
+}
+
+/// One layer: attention and MLP, each behind a norm and beside a residual.
+public final class DecoderLayer: Module {
+  public let selfAttn: DecoderAttention
+  public let mlp: DecoderMLP
+  public let inputLayernorm: RMSNorm
+  public let postAttentionLayernorm: RMSNorm
+
+  private let className: String
+
+  init(_ configuration: DecoderConfiguration, index: Int) throws {
+    className = configuration.className
+    selfAttn = try DecoderAttention(configuration, layerIndex: index)
+    mlp = try DecoderMLP(configuration)
+    inputLayernorm = try configuration.norm()
+    postAttentionLayernorm = try configuration.norm()
+  }
+
+  /// `[T, hidden]` → `[T, hidden]`.
+  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?) throws
+    -> Tensor
+  {
+    let attended = try input + selfAttn(inputLayernorm(input), rotary: rotary, layout: layout, cache: cache)
+    return try attended + mlp(postAttentionLayernorm(attended))
+  }
+
+  public override var typeName: String { className + "DecoderLayer" }
+}
+
+/// Embedding, layers, norm.
+public final class DecoderModel: Module {
+  public let embedTokens: Embedding
+  public let layers: [DecoderLayer]
+  public let norm: RMSNorm
+  public let rotaryEmb: RotaryEmbedding
+
+  private let className: String
+
+  init(_ configuration: DecoderConfiguration) throws {
+    className = configuration.className
+    embedTokens = try Embedding(configuration.vocabularySize, configuration.hiddenSize)
+    layers = try (0..<configuration.layerCount).map { try DecoderLayer(configuration, index: $0) }
+    norm = try configuration.norm()
+    rotaryEmb = try configuration.source.rotaryEmbedding(
+      dimension: configuration.headDimension, context: configuration.contextLength,
+      name: className + "RotaryEmbedding")
+  }
+
+  /// Tokens `[T]` → `[T, hidden]`.
+  func callAsFunction(_ input: ModelInput, checkpointing: Bool) throws -> Tensor {
+    let (layout, cache) = (input.layout, input.cache)
+    let reached = layout.sequences.enumerated().map { $1.count + (cache?.lengths[$0] ?? 0) }
+    let rotary = try rotaryEmb(layout, lengths: reached)
+
+    var hidden = try embedTokens(input.tokens)
+    for layer in layers {
+      if checkpointing, cache == nil {
+        hidden = try checkpointed([hidden]) { try layer($0[0], rotary: rotary, layout: layout, cache: nil) }
+      } else {
+        hidden = try layer(hidden, rotary: rotary, layout: layout, cache: cache)
+      }
+    }
+    cache?.advance(layout)
+    return try norm(hidden)
+  }
+
+  public override var typeName: String { className + "Model" }
+}
+
+/// The decoder with its projection to the vocabulary.
+public final class DecoderForCausalLM: Module, CausalLanguageModel {
+  public let model: DecoderModel
+  public let lmHead: Linear
+
+  public let configuration: ModelConfiguration
+  public let family: ModelFamily
+  public let layerCount: Int
+  public let contextLength: Int
+  public var usesGradientCheckpointing = false
+
+  private let className: String
+
+  public init(_ decoder: DecoderConfiguration, family: ModelFamily) throws {
+    model = try DecoderModel(decoder)
+    lmHead =
+      decoder.tiesEmbeddings
+      ? Linear(weight: DenseWeight(model.embedTokens.weight))
+      : try Linear(decoder.hiddenSize, decoder.vocabularySize, bias: false)
+    configuration = decoder.source
+    self.family = family
+    layerCount = decoder.layerCount
+    contextLength = decoder.contextLength
+    className = decoder.className
+  }
+
+  public var inputEmbedding: Embedding { model.embedTokens }
+  public var outputEmbedding: Linear { lmHead }
+
+  public func hiddenStates(_ input: ModelInput) throws -> Tensor {
+    try model(input, checkpointing: usesGradientCheckpointing)
+  }
+
+  public override var typeName: String { className + "ForCausalLM" }
+}
+
+/// The sizes and switches of a decoder; each family reads them from its `config.json`.
+public struct DecoderConfiguration: Sendable {
+  /// The configuration they come from.
+  public var source: ModelConfiguration
+  /// What Hugging Face's class names begin with: `Llama`, `Qwen2`.
+  public var className: String
+  public var vocabularySize: Int
+  public var hiddenSize: Int
+  public var intermediateSize: Int
+  public var layerCount: Int
+  public var headCount: Int
+  public var keyValueHeadCount: Int
+  public var headDimension: Int
+  public var contextLength: Int
+  public var normEpsilon: Double
+  public var tiesEmbeddings: Bool
+  public var queryKeyValueBias = false
+  public var outputBias = false
+  public var mlpBias = false
+  /// Tokens that layers with a window may see, by layer; nil is all.
+  public var slidingWindows: [Int?] = []
+
+  /// What all families name alike.
+  public init(_ source: ModelConfiguration, className: String) throws {
+    self.source = source
+    self.className = className
+    vocabularySize = try source.integer("vocab_size")
+    hiddenSize = try source.integer("hidden_size")
+    intermediateSize = try source.integer("intermediate_size")
+    layerCount = try source.integer("num_hidden_layers")
+    headCount = try source.integer("num_attention_heads")
+    keyValueHeadCount = try source.integer("num_key_value_heads", default: headCount)
+    headDimension = try source.integer("head_dim", default: hiddenSize / headCount)
+    contextLength = try source.integer("max_position_embeddings", default: 2048)
+    normEpsilon = try source.number("rms_norm_eps", default: 1e-6)
+    tiesEmbeddings = try source.bool("tie_word_embeddings", default: false)
+
+    guard headCount % keyValueHeadCount == 0 else {
+      throw ModelError(
+        "`num_key_value_heads` (\(keyValueHeadCount)) in \(source.source) does not divide `num_attention_heads` "
+          + "(\(headCount)).")
+    }
+  }
+
+  func norm() throws -> RMSNorm {
+    try RMSNorm(hiddenSize, epsilon: normEpsilon, name: className + "RMSNorm")
+  }
+
+  func slidingWindow(layer: Int) -> Int? {
+    slidingWindows.isEmpty ? nil : slidingWindows[layer]
+  }
+}

@@ -1,0 +1,12 @@
+/// A model cannot be made from what was given.
+///
+/// The description says what is wrong, where, and what to do about it.
+public struct ModelError: Error, CustomStringConvertible, Sendable {
+  public let message: String
+
+  public init(_ message: String) {
+    self.message = message
+  }
+
+  public var description: String { message }
+}

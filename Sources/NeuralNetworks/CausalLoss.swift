@@ -1,0 +1,56 @@
+import Torch
+
+/// Marks a position whose token is not to be predicted.
+public let ignoredLabel: Int32 = -100
+
+/// Which hidden states predict something, and what.
+///
+/// Labels are aligned with tokens; the shift by one happens here and nowhere else: the state at position i predicts
+/// the label at i + 1 of the same sequence.
+public struct Supervision {
+  /// Rows of the hidden states, ascending.
+  public let rows: [Int]
+  /// What each row is to predict.
+  public let targets: [Int]
+
+  public init(labels: [Int32], offsets: [Int]) {
+    var rows: [Int] = []
+    var targets: [Int] = []
+    for (start, end) in zip(offsets, offsets.dropFirst()) where end > start {
+      for position in start..<end - 1 where labels[position + 1] != ignoredLabel {
+        rows.append(position)
+        targets.append(Int(labels[position + 1]))
+      }
+    }
+    self.rows = rows
+    self.targets = targets
+  }
+
+  public var count: Int { rows.count }
+}
+
+/// The summed cross-entropy of the supervised positions. Logits exist only there, and only a chunk of them at a time.
+///
+/// - Parameters:
+///   - hidden: `[T, width]`.
+///   - head: the output embedding, width → vocabulary.
+/// - Returns: a scalar in fp32: −Σ log p(target). Divide by the supervised tokens of the whole window.
+public func causalLossSum(hidden: Tensor, supervision: Supervision, head: Linear) throws -> Tensor {
+  let device = hidden.device
+  let rows = try Tensor(supervision.rows.map(Int64.init), device: device)
+  let targets = try Tensor(supervision.targets.map(Int64.init), device: device)
+  let states = try hidden.selecting(rows)  // [S, width]
+
+  // [chunk, vocabulary] in fp32 is what lives at one time.
+  let chunk = 256
+  var total: Tensor?
+  for start in stride(from: 0, to: supervision.count, by: chunk) {
+    let piece = start..<min(start + chunk, supervision.count)
+    let labels = try targets.slice(piece)
+    let loss = try checkpointed([try states.slice(piece)]) { inputs in
+      try head(inputs[0]).to(.float32).crossEntropySum(labels)
+    }
+    total = try total.map { try $0 + loss } ?? loss
+  }
+  return try total ?? Tensor.zeros([], device: device)
+}

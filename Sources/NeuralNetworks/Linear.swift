@@ -1,0 +1,63 @@
+import Torch
+
+/// y = x Wᵀ + b, with the weight in some ``WeightStorage`` and any number of adapters around it.
+public final class Linear: Module {
+  public var weight: any WeightStorage
+  public let bias: Parameter?
+
+  /// The active adapters, innermost first.
+  public var adapters: [any LinearAdapter] = []
+
+  public init(weight: any WeightStorage, bias: Parameter? = nil) {
+    self.weight = weight
+    self.bias = bias
+  }
+
+  /// A layer whose elements a checkpoint will fill.
+  public convenience init(_ inFeatures: Int, _ outFeatures: Int, bias: Bool) throws {
+    self.init(
+      weight: DenseWeight(try Parameter(shape: [outFeatures, inFeatures])),
+      bias: bias ? try Parameter(shape: [outFeatures]) : nil)
+  }
+
+  public var inFeatures: Int { weight.inFeatures }
+  public var outFeatures: Int { weight.outFeatures }
+
+  /// `[…, in]` → `[…, out]`, through the adapters.
+  public func callAsFunction(_ input: Tensor) throws -> Tensor {
+    try apply(adapters[...], to: input)
+  }
+
+  /// `[…, in]` → `[…, out]`, without adapters.
+  public func base(_ input: Tensor) throws -> Tensor {
+    try weight.linear(input, bias: bias?.value(like: input))
+  }
+
+  private func apply(_ adapters: ArraySlice<any LinearAdapter>, to input: Tensor) throws -> Tensor {
+    guard let outermost = adapters.last else { return try base(input) }
+    let inner = adapters.dropLast()
+    return try outermost.forward(input, through: self, isInnermost: inner.isEmpty) {
+      try self.apply(inner, to: $0)
+    }
+  }
+
+  public override var detail: String {
+    "in_features=\(inFeatures), out_features=\(outFeatures), bias=\(bias == nil ? "False" : "True")"
+  }
+}
+
+/// Something trainable around a frozen linear layer.
+///
+/// It sees the input, may call the layer within, and gives the output: a low-rank method adds to what `next` gives, a
+/// scaling method multiplies it, an orthogonal one turns the input first.
+public protocol LinearAdapter: AnyObject {
+  /// - Parameters:
+  ///   - input: `[…, in]`.
+  ///   - layer: the layer itself, for its weight and sizes.
+  ///   - isInnermost: `next` is `layer.base`, so a fused computation with the layer's weight may take its place.
+  ///   - next: the layer with the adapters that lie within this one.
+  /// - Returns: `[…, out]`.
+  func forward(
+    _ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor
+  ) throws -> Tensor
+}

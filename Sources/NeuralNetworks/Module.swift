@@ -1,0 +1,158 @@
+/// A part of a model: parameters and smaller modules under the names that checkpoints give them.
+///
+/// A subclass declares its parts as stored properties; their names, in snake case, are the names in checkpoints and in
+/// the printed tree: `qProj` is `q_proj`. Parts whose name does not follow that rule are listed in
+/// ``checkpointNames``. Arrays of modules are numbered: `layers.0`.
+open class Module {
+  public init() {}
+
+  /// Names of parts that are not their property's name in snake case: `["layerNorm": "LayerNorm"]`.
+  open class var checkpointNames: [String: String] { [:] }
+
+  /// The name in the printed tree; families give the names that Hugging Face's classes have.
+  open var typeName: String { String(describing: type(of: self)) }
+
+  /// What stands between the parentheses of a module without parts: `in_features=896, out_features=128, bias=True`.
+  open var detail: String { "" }
+
+  /// Parts that come and go at run time, such as adapters; printed and counted behind the declared ones.
+  open var attachments: [(name: String, part: Part)] { [] }
+
+  public enum Part {
+    case parameter(Parameter)
+    case module(Module)
+    case list([Module])
+  }
+
+  /// The parts in the order of declaration, those of superclasses first.
+  public final var parts: [(name: String, part: Part)] {
+    var result: [(name: String, part: Part)] = []
+    var mirrors: [Mirror] = []
+    var mirror: Mirror? = Mirror(reflecting: self)
+    while let current = mirror {
+      mirrors.append(current)
+      mirror = current.superclassMirror
+    }
+    let names = type(of: self).checkpointNames
+    for mirror in mirrors.reversed() {
+      for child in mirror.children {
+        guard let label = child.label, let part = Part(child.value) else { continue }
+        result.append((names[label] ?? label.snakeCased, part))
+      }
+    }
+    return result + attachments
+  }
+}
+
+extension Module.Part {
+  /// Nil for properties that are not parts of the module tree.
+  fileprivate init?(_ value: Any) {
+    switch value {
+    case let parameter as Parameter: self = .parameter(parameter)
+    case let module as Module: self = .module(module)
+    // An empty array of any type would pass for one of modules.
+    case let modules as [Module] where !modules.isEmpty: self = .list(modules)
+    case let storage as any WeightStorage:
+      guard let parameter = storage.parameter else { return nil }
+      self = .parameter(parameter)
+    default: return nil
+    }
+  }
+}
+
+// MARK: - Walking the tree
+
+extension Module {
+  /// Every module below this one and itself, with its path: `model.layers.0.self_attn.q_proj`; the root's is empty.
+  public func namedModules(prefix: String = "") -> [(path: String, module: Module)] {
+    var result: [(path: String, module: Module)] = [(prefix, self)]
+    for (name, part) in parts {
+      let path = prefix.isEmpty ? name : "\(prefix).\(name)"
+      switch part {
+      case .parameter: break
+      case .module(let module): result += module.namedModules(prefix: path)
+      case .list(let modules):
+        for (index, module) in modules.enumerated() { result += module.namedModules(prefix: "\(path).\(index)") }
+      }
+    }
+    return result
+  }
+
+  /// Every parameter with its path. A tied parameter appears under each of its names.
+  public func namedParameters() -> [(path: String, parameter: Parameter)] {
+    namedModules().flatMap { path, module in
+      module.parts.compactMap { name, part in
+        guard case .parameter(let parameter) = part else { return nil }
+        return (path.isEmpty ? name : "\(path).\(name)", parameter)
+      }
+    }
+  }
+
+  /// Each parameter once.
+  public func parameters() -> [Parameter] {
+    var seen: Set<ObjectIdentifier> = []
+    return namedParameters().map(\.parameter).filter { seen.insert(ObjectIdentifier($0)).inserted }
+  }
+
+  /// The module at `path`, for instance `model.layers.0.mlp`.
+  public func module(at path: String) -> Module? {
+    namedModules().first { $0.path == path }?.module
+  }
+
+  /// Stops training of all parameters.
+  public func freeze() throws {
+    for parameter in parameters() where parameter.isTrainable { try parameter.setTrainable(false) }
+  }
+
+  /// Number of elements, tied parameters counted once.
+  public var parameterCount: Int { parameters().reduce(0) { $0 + $1.count } }
+}
+
+// MARK: - The printed tree
+
+extension Module: CustomStringConvertible {
+  /// The tree as PyTorch prints it, equal neighbours in a list folded: `(0-23): 24 x Qwen2DecoderLayer(`.
+  public var description: String {
+    let lines = parts.compactMap { name, part -> String? in
+      switch part {
+      case .parameter: nil
+      case .module(let module): "(\(name)): \(module.description)"
+      case .list(let modules): "(\(name)): \(Module.describe(list: modules))"
+      }
+    }
+    guard !lines.isEmpty else { return "\(typeName)(\(detail))" }
+    return "\(typeName)(\n\(lines.joined(separator: "\n").indented)\n)"
+  }
+
+  private static func describe(list modules: [Module]) -> String {
+    var runs: [(range: ClosedRange<Int>, text: String)] = []
+    for (index, module) in modules.enumerated() {
+      let text = module.description
+      if let last = runs.last, last.text == text {
+        runs[runs.count - 1].range = last.range.lowerBound...index
+      } else {
+        runs.append((index...index, text))
+      }
+    }
+    let lines = runs.map { range, text in
+      range.count == 1
+        ? "(\(range.lowerBound)): \(text)"
+        : "(\(range.lowerBound)-\(range.upperBound)): \(range.count) x \(text)"
+    }
+    return lines.isEmpty ? "ModuleList()" : "ModuleList(\n\(lines.joined(separator: "\n").indented)\n)"
+  }
+}
+
+extension String {
+  fileprivate var indented: String {
+    split(separator: "\n", omittingEmptySubsequences: false).map { "  \($0)" }.joined(separator: "\n")
+  }
+
+  /// `qProj` → `q_proj`.
+  fileprivate var snakeCased: String {
+    reduce(into: "") { result, character in
+      if character.isUppercase, !result.isEmpty { result.append("_") }
+      result += character.lowercased()
+    }
+  }
+}
