@@ -31,8 +31,8 @@ public final class DecoderAttention: Module {
     -> Tensor
   {
     let headDimension = configuration.headDimension
-    let query = try rotary.rotate(qProj(input).reshaped(-1, configuration.headCount, headDimension))
-    let key = try rotary.rotate(kProj(input).reshaped(-1, configuration.keyValueHeadCount, headDimension))
+    let query = try rotary.rotate(qProj(input), heads: configuration.headCount)
+    let key = try rotary.rotate(kProj(input), heads: configuration.keyValueHeadCount)
     let value = try vProj(input).reshaped(-1, configuration.keyValueHeadCount, headDimension)
 
     let scale = 1 / Double(headDimension).squareRoot()

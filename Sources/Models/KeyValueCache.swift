@@ -10,9 +10,8 @@ public final class KeyValueCache {
   private var layers: [Layer?]
 
   private struct Layer {
-    // One pair a sequence, [capacity, kvHeads, headDim].
-    var keys: [Tensor]
-    var values: [Tensor]
+    var keys: Tensor  // [N, capacity, kvHeads, headDim]
+    var values: Tensor
   }
 
   public init(layerCount: Int, sequenceCount: Int) {
@@ -30,22 +29,16 @@ public final class KeyValueCache {
     window: Int?
   ) throws -> Tensor {
     precondition(layout.sequenceCount == sequenceCount, "a cache of \(sequenceCount) sequences")
-    var layer = try layers[index] ?? emptyLayer(like: key)
-    var outputs: [Tensor] = []
-    for (sequence, tokens) in layout.sequences.enumerated() {
-      let start = lengths[sequence]
-      let end = start + tokens.count
-      layer.keys[sequence] = try reserve(end, in: layer.keys[sequence], used: start)
-      layer.values[sequence] = try reserve(end, in: layer.values[sequence], used: start)
-      try layer.keys[sequence].slice(start..<end).copyInPlace(key.slice(tokens))
-      try layer.values[sequence].slice(start..<end).copyInPlace(value.slice(tokens))
-      outputs.append(
-        try attention(
-          query.slice(tokens), layer.keys[sequence].slice(0..<end), layer.values[sequence].slice(0..<end),
-          scale: scale, window: window))
-    }
+    let ends = zip(lengths, layout.sequences).map { $0 + $1.count }
+    let layer = try reserve(ends.max() ?? 0, in: layers[index], like: key)
     layers[index] = layer
-    return outputs.count == 1 ? outputs[0] : try Tensor.concatenated(outputs)
+    for (sequence, tokens) in layout.sequences.enumerated() {
+      let place = lengths[sequence]..<ends[sequence]
+      try layer.keys.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(key.slice(tokens))
+      try layer.values.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(value.slice(tokens))
+    }
+    return try cachedAttention(
+      query, keys: layer.keys, values: layer.values, lengths: ends, layout: layout, scale: scale, window: window)
   }
 
   /// Counts the tokens of `layout` as read; called once all layers have seen them.
@@ -54,30 +47,26 @@ public final class KeyValueCache {
   }
 
   /// Keeps only these sequences, in this order.
-  public func keep(_ sequences: [Int]) {
+  public func keep(_ sequences: [Int]) throws {
     lengths = sequences.map { lengths[$0] }
-    layers = layers.map { layer in
-      layer.map { layer in
-        Layer(keys: sequences.map { layer.keys[$0] }, values: sequences.map { layer.values[$0] })
+    layers = try layers.map { layer in
+      try layer.map {
+        let rows = try Tensor(sequences.map(Int64.init), device: $0.keys.device)
+        return Layer(keys: try $0.keys.selecting(rows), values: try $0.values.selecting(rows))
       }
     }
   }
 
-  private func emptyLayer(like key: Tensor) throws -> Layer {
-    let shape = [0, key.size(1), key.size(2)]
-    func none() throws -> [Tensor] {
-      try lengths.map { _ in try Tensor.empty(shape, dtype: key.dtype, device: key.device) }
+  /// `layer` with room for `count` tokens a sequence; doubled, so that growing stays linear.
+  private func reserve(_ count: Int, in layer: Layer?, like key: Tensor) throws -> Layer {
+    let capacity = layer?.keys.size(1) ?? 0
+    if let layer, capacity >= count { return layer }
+    let shape = [sequenceCount, max(count, 2 * capacity, 64), key.size(1), key.size(2)]
+    func grown(_ buffer: Tensor?) throws -> Tensor {
+      let larger = try Tensor.zeros(shape, dtype: key.dtype, device: key.device)
+      if let buffer, capacity > 0 { try larger.slice(0..<capacity, dimension: 1).copyInPlace(buffer) }
+      return larger
     }
-    return Layer(keys: try none(), values: try none())
-  }
-
-  /// `buffer` with room for `count` tokens; doubled, so that growing stays linear.
-  private func reserve(_ count: Int, in buffer: Tensor, used: Int) throws -> Tensor {
-    guard buffer.size(0) < count else { return buffer }
-    let capacity = max(count, 2 * buffer.size(0), 64)
-    let larger = try Tensor.empty(
-      [capacity] + buffer.shape.dropFirst(), dtype: buffer.dtype, device: buffer.device)
-    if used > 0 { try larger.slice(0..<used).copyInPlace(buffer.slice(0..<used)) }
-    return larger
+    return Layer(keys: try grown(layer?.keys), values: try grown(layer?.values))
   }
 }

@@ -22,7 +22,11 @@ public final class Activation: Module {
   public func callAsFunction(_ input: Tensor) throws -> Tensor { try function(input) }
 
   /// act(gate) · up.
-  public func gate(_ gate: Tensor, _ up: Tensor) throws -> Tensor { try function(gate) * up }
+  public func gate(_ gate: Tensor, _ up: Tensor) throws -> Tensor {
+    isSiLU ? try Tensor.swiGLU(gate, up) : try function(gate) * up
+  }
+
+  private var isSiLU: Bool { name == "silu" || name == "swish" }
 
   public override var typeName: String { printedName }
 }

@@ -40,8 +40,12 @@ public func causalLossSum(hidden: Tensor, supervision: Supervision, head: Linear
   let rows = try Tensor(supervision.rows.map(Int64.init), device: device)
   let targets = try Tensor(supervision.targets.map(Int64.init), device: device)
   let states = try hidden.selecting(rows)  // [S, width]
+  guard supervision.count > 0 else { return try Tensor.zeros([], device: device) }
+  if head.adapters.isEmpty, head.bias == nil, let weight = head.weight.parameter {
+    return try states.linearCrossEntropy(weight: weight.value(like: states), labels: targets)
+  }
 
-  // [chunk, vocabulary] in fp32 is what lives at one time.
+  // Through adapters: [chunk, vocabulary] in fp32 is what lives at one time.
   let chunk = 256
   var total: Tensor?
   for start in stride(from: 0, to: supervision.count, by: chunk) {
@@ -52,5 +56,5 @@ public func causalLossSum(hidden: Tensor, supervision: Supervision, head: Linear
     }
     total = try total.map { try $0 + loss } ?? loss
   }
-  return try total ?? Tensor.zeros([], device: device)
+  return total!
 }

@@ -17,11 +17,7 @@ public final class RMSNorm: Module {
 
   /// `[…, width]` → `[…, width]`.
   public func callAsFunction(_ input: Tensor) throws -> Tensor {
-    // fp32: squares of bf16 values lose the small ones. The weight multiplies after rounding back, as in Llama.
-    let wide = try input.to(.float32)
-    let variance = try wide.squared().mean(-1, keepingDimension: true)
-    let normalized = try (wide * (variance + epsilon).reciprocalSquareRoot()).to(input.dtype)
-    return try weight.value(like: input) * normalized
+    try input.rmsNorm(weight: weight.value(like: input), epsilon: epsilon)
   }
 
   public override var typeName: String { name }

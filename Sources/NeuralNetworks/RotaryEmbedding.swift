@@ -139,14 +139,13 @@ public struct RotaryTables {
     self.sin = sin
   }
 
-  /// x cos + rotateHalf(x) sin for `[T, heads, dimension]`, where rotateHalf((a, b)) = (−b, a).
-  public func rotate(_ input: Tensor) throws -> Tensor {
-    let half = input.size(2) / 2
-    let first = try input.slice(0..<half, dimension: 2)
-    let second = try input.slice(half..<2 * half, dimension: 2)
-    let turned = try Tensor.concatenated([-second, first], dimension: 2)
-    let cos = try self.cos.to(input.dtype).unsqueezed(1)  // [T, 1, dimension]
-    let sin = try self.sin.to(input.dtype).unsqueezed(1)
-    return try input * cos + turned * sin
+  /// x cos + rotateHalf(x) sin, where rotateHalf((a, b)) = (−b, a), for each head of a projection
+  /// `[T, heads · dimension]` → `[T, heads, dimension]`.
+  ///
+  /// `projection` may be overwritten: nothing else may hold on to it.
+  public func rotate(_ projection: Tensor, heads: Int) throws -> Tensor {
+    let dimension = cos.size(1)
+    return try projection.rotated(cosines: cos, sines: sin, headSize: dimension, heads: heads)
+      .reshaped(-1, heads, dimension)
   }
 }

@@ -174,6 +174,33 @@ int ct_svd(
     CTTensor *matrix, CTTensor *_Nullable *_Nonnull u, CTTensor *_Nullable *_Nonnull s,
     CTTensor *_Nullable *_Nonnull vt);
 
+// MARK: Fused operations (Kernels/): with an own kernel where there is one, in plain operations elsewhere
+
+/// Attention inside each sequence of a ragged batch: query [T, heads, d], key and value [T, kvHeads, d], offsets int32
+/// [N + 1] on the CPU; window 0 is all. Differentiable.
+CTTensor *_Nullable ct_ragged_attention(
+    CTTensor *query, CTTensor *key, CTTensor *value, CTTensor *offsets, double scale, bool causal, int64_t window);
+/// Attention of new queries [T, heads, d] to caches [N, capacity, kvHeads, d] whose first lengths[n] rows count.
+CTTensor *_Nullable ct_cached_attention(
+    CTTensor *query, CTTensor *key_cache, CTTensor *value_cache, CTTensor *offsets, CTTensor *lengths, double scale,
+    bool causal, int64_t window);
+/// Summed cross-entropy of hidden [S, width] projected by weight [vocabulary, width] against labels [S].
+CTTensor *_Nullable ct_linear_cross_entropy(CTTensor *hidden, CTTensor *weight, CTTensor *labels);
+/// Each position's loss and most likely token; no gradient.
+int ct_linear_cross_entropy_per_token(
+    CTTensor *hidden, CTTensor *weight, CTTensor *labels, CTTensor *_Nullable *_Nonnull losses,
+    CTTensor *_Nullable *_Nonnull predictions);
+CTTensor *_Nullable ct_rms_norm(CTTensor *input, CTTensor *weight, double epsilon);
+/// silu(gate) · up
+CTTensor *_Nullable ct_swiglu(CTTensor *gate, CTTensor *up);
+/// Rotates the heads of a projection [T, heads · head_size] by tables [T, head_size], in place where it can.
+CTTensor *_Nullable ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, int64_t head_size, int64_t heads);
+/// One AdamW step over all parameters, in place; `step` counts from 1.
+int ct_adamw_step(
+    CTTensor *const _Nonnull *_Nonnull parameters, CTTensor *const _Nonnull *_Nonnull gradients,
+    CTTensor *const _Nonnull *_Nonnull means, CTTensor *const _Nonnull *_Nonnull squares, int32_t count,
+    double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, int64_t step);
+
 // MARK: Gradients
 
 bool ct_requires_gradient(CTTensor *tensor);

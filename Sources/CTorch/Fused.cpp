@@ -1,0 +1,66 @@
+// The fused operations of Kernels/ behind the C interface.
+
+#include "Bridge.h"
+#include "Kernels/Kernels.h"
+
+using namespace graft;
+
+CTTensor *ct_ragged_attention(
+    CTTensor *query, CTTensor *key, CTTensor *value, CTTensor *offsets, double scale, bool causal, int64_t window) {
+  return tensor_or_null([&] {
+    return raggedAttention(borrow(query), borrow(key), borrow(value), borrow(offsets), scale, causal, window);
+  });
+}
+
+CTTensor *ct_cached_attention(
+    CTTensor *query, CTTensor *key_cache, CTTensor *value_cache, CTTensor *offsets, CTTensor *lengths, double scale,
+    bool causal, int64_t window) {
+  return tensor_or_null([&] {
+    return cachedAttention(
+        borrow(query), borrow(key_cache), borrow(value_cache), borrow(offsets), borrow(lengths), scale, causal,
+        window);
+  });
+}
+
+CTTensor *ct_linear_cross_entropy(CTTensor *hidden, CTTensor *weight, CTTensor *labels) {
+  return tensor_or_null([&] { return linearCrossEntropy(borrow(hidden), borrow(weight), borrow(labels)); });
+}
+
+int ct_linear_cross_entropy_per_token(
+    CTTensor *hidden, CTTensor *weight, CTTensor *labels, CTTensor **losses, CTTensor **predictions) {
+  return status([&] {
+    auto [loss, prediction] = linearCrossEntropyPerToken(borrow(hidden), borrow(weight), borrow(labels));
+    *losses = hand_out(loss);
+    *predictions = hand_out(prediction);
+  });
+}
+
+CTTensor *ct_rms_norm(CTTensor *input, CTTensor *weight, double epsilon) {
+  return tensor_or_null([&] { return rmsNorm(borrow(input), borrow(weight), epsilon); });
+}
+
+CTTensor *ct_swiglu(CTTensor *gate, CTTensor *up) {
+  return tensor_or_null([&] { return swiGLU(borrow(gate), borrow(up)); });
+}
+
+CTTensor *ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, int64_t head_size, int64_t heads) {
+  return tensor_or_null(
+      [&] { return rotaryEmbedding_(borrow(projection), borrow(cosines), borrow(sines), head_size, heads); });
+}
+
+int ct_adamw_step(
+    CTTensor *const *parameters, CTTensor *const *gradients, CTTensor *const *means, CTTensor *const *squares,
+    int32_t count, double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+    int64_t step) {
+  return status([&] {
+    AdamWOptions options;
+    options.learningRate = learning_rate;
+    options.beta1 = beta1;
+    options.beta2 = beta2;
+    options.epsilon = epsilon;
+    options.weightDecay = weight_decay;
+    adamWStep(
+        borrow_all(parameters, count), borrow_all(gradients, count), borrow_all(means, count),
+        borrow_all(squares, count), options, step);
+  });
+}

@@ -1,0 +1,90 @@
+import CTorch
+
+// Operations that the engine has no single kernel for on the CPU; their formulas stand in Sources/CTorch/Kernels.
+
+extension Tensor {
+  /// Attention inside each sequence of a ragged batch; see `raggedAttention` of NeuralNetworks. Differentiable.
+  ///
+  /// - Parameters:
+  ///   - offsets: int32 `[N + 1]` in host memory.
+  ///   - window: tokens that a token may see, itself counted; 0 is all.
+  public static func raggedAttention(
+    _ query: Tensor, _ key: Tensor, _ value: Tensor, offsets: Tensor, scale: Double, causal: Bool, window: Int = 0
+  ) throws -> Tensor {
+    try checked("attention", query, key, value) {
+      ct_ragged_attention(query.handle, key.handle, value.handle, offsets.handle, scale, causal, Int64(window))
+    }
+  }
+
+  /// Attention of new queries to a key-value cache; see `cachedAttention` of NeuralNetworks.
+  public static func cachedAttention(
+    _ query: Tensor, keys: Tensor, values: Tensor, offsets: Tensor, lengths: Tensor, scale: Double, causal: Bool,
+    window: Int = 0
+  ) throws -> Tensor {
+    try checked("cached attention", query, keys, values) {
+      ct_cached_attention(
+        query.handle, keys.handle, values.handle, offsets.handle, lengths.handle, scale, causal, Int64(window))
+    }
+  }
+
+  /// −Σ log softmax(h Wᵀ)[label] for hidden states `[S, width]`, weight `[vocabulary, width]`, int64 labels `[S]`: a
+  /// fp32 scalar. The logits are never whole, and the gradient is made on the way forward.
+  public func linearCrossEntropy(weight: Tensor, labels: Tensor) throws -> Tensor {
+    try Tensor.checked("linear cross-entropy", self, weight, labels) {
+      ct_linear_cross_entropy(handle, weight.handle, labels.handle)
+    }
+  }
+
+  /// Each position's loss, fp32 `[S]`, and most likely token, int64 `[S]`; no gradient.
+  public func linearCrossEntropyPerToken(weight: Tensor, labels: Tensor) throws -> (
+    losses: Tensor, predictions: Tensor
+  ) {
+    var losses: OpaquePointer?
+    var predictions: OpaquePointer?
+    try checkedStatus("linear cross-entropy", weight, labels) {
+      ct_linear_cross_entropy_per_token(handle, weight.handle, labels.handle, &losses, &predictions)
+    }
+    return (Tensor(owning: losses!), Tensor(owning: predictions!))
+  }
+
+  /// x / √(mean(x²) + ε) · w over the last dimension.
+  public func rmsNorm(weight: Tensor, epsilon: Double) throws -> Tensor {
+    try Tensor.checked("rms_norm", self, weight) { ct_rms_norm(handle, weight.handle, epsilon) }
+  }
+
+  /// silu(gate) · up.
+  public static func swiGLU(_ gate: Tensor, _ up: Tensor) throws -> Tensor {
+    try checked("swiglu", gate, up) { ct_swiglu(gate.handle, up.handle) }
+  }
+
+  /// Rotates the heads of a projection `[T, heads · headSize]` by tables `[T, headSize]`; this tensor may be overwritten.
+  package func rotated(cosines: Tensor, sines: Tensor, headSize: Int, heads: Int) throws -> Tensor {
+    try Tensor.checked("rotary", self, cosines) {
+      ct_rotary(handle, cosines.handle, sines.handle, Int64(headSize), Int64(heads))
+    }
+  }
+
+  /// One step of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) on all parameters, in place.
+  ///
+  /// - Parameters:
+  ///   - means: first moments, by parameter.
+  ///   - squares: second moments, by parameter.
+  ///   - step: counts from 1.
+  package static func adamWStep(
+    _ parameters: [Tensor], gradients: [Tensor], means: [Tensor], squares: [Tensor], learningRate: Double,
+    beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double, step: Int
+  ) throws {
+    let status = withHandles(parameters) { parameters, count in
+      withHandles(gradients) { gradients, _ in
+        withHandles(means) { means, _ in
+          withHandles(squares) { squares, _ in
+            ct_adamw_step(
+              parameters, gradients, means, squares, count, learningRate, beta1, beta2, epsilon, weightDecay,
+              Int64(step))
+          }
+        }
+      }
+    }
+    guard status == 0 else { throw TorchError.last("AdamW step", []) }
+  }
+}
