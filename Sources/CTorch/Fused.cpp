@@ -48,6 +48,18 @@ CTTensor *ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, in
       [&] { return rotaryEmbedding_(borrow(projection), borrow(cosines), borrow(sines), head_size, heads); });
 }
 
+CTTensor *ct_lora_linear(
+    CTTensor *input, CTTensor *weight, CTTensor *bias, CTTensor *const *a, CTTensor *const *b, const double *scales,
+    const int64_t *first_outputs, int32_t count, CTTensor *mask) {
+  return tensor_or_null([&] {
+    std::vector<LowRankAdapter> adapters;
+    for (int32_t i = 0; i < count; ++i)
+      adapters.push_back({borrow(a[i]), borrow(b[i]), scales[i], first_outputs[i]});
+    return loraLinear(
+        borrow(input), borrow(weight), borrow_or_undefined(bias), adapters, borrow_or_undefined(mask));
+  });
+}
+
 int ct_adamw_step(
     CTTensor *const *parameters, CTTensor *const *gradients, CTTensor *const *means, CTTensor *const *squares,
     int32_t count, double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,

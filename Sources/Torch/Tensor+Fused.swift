@@ -64,6 +64,21 @@ extension Tensor {
     }
   }
 
+  /// x Wᵀ + b + scale · (mask · x Aᵀ) Bᵀ for `[T, in]`, a frozen weight `[out, in]`, A `[r, in]` and B `[out, r]`.
+  ///
+  /// - Parameter mask: the dropout mask of the input, 0 or 1 / (1 − p), in its shape.
+  public func loraLinear(
+    weight: Tensor, bias: Tensor?, a: Tensor, b: Tensor, scale: Double, mask: Tensor? = nil
+  ) throws -> Tensor {
+    let result = Tensor.withHandles([a]) { first, _ in
+      Tensor.withHandles([b]) { second, _ in
+        ct_lora_linear(handle, weight.handle, bias?.handle, first, second, [scale], [0], 1, mask?.handle)
+      }
+    }
+    guard let result else { throw TorchError.last("linear with LoRA", [self, weight, a, b]) }
+    return Tensor(owning: result)
+  }
+
   /// One step of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) on all parameters, in place.
   ///
   /// - Parameters:

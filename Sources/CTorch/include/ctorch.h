@@ -195,6 +195,12 @@ CTTensor *_Nullable ct_rms_norm(CTTensor *input, CTTensor *weight, double epsilo
 CTTensor *_Nullable ct_swiglu(CTTensor *gate, CTTensor *up);
 /// Rotates the heads of a projection [T, heads · head_size] by tables [T, head_size], in place where it can.
 CTTensor *_Nullable ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, int64_t head_size, int64_t heads);
+/// x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ with a frozen weight: adapter i has A [r, in] and B [n, r] and adds to the
+/// outputs from first_outputs[i] on.
+CTTensor *_Nullable ct_lora_linear(
+    CTTensor *input, CTTensor *weight, CTTensor *_Nullable bias, CTTensor *const _Nonnull *_Nonnull a,
+    CTTensor *const _Nonnull *_Nonnull b, const double *scales, const int64_t *first_outputs, int32_t count,
+    CTTensor *_Nullable mask);
 /// One AdamW step over all parameters, in place; `step` counts from 1.
 int ct_adamw_step(
     CTTensor *const _Nonnull *_Nonnull parameters, CTTensor *const _Nonnull *_Nonnull gradients,

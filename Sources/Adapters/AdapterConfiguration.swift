@@ -1,0 +1,120 @@
+import JSON
+import Models
+import OrderedCollections
+
+/// The settings of one adapter under one method: a complete value, stored as `adapter_config.json`.
+public protocol AdapterConfiguration: Sendable {
+  /// The method that these settings belong to.
+  static var method: AdapterMethod { get }
+
+  var common: CommonAdapterSettings { get set }
+
+  /// Reads the method's own fields.
+  ///
+  /// - Throws: ``AdapterError`` naming the field.
+  init(_ fields: AdapterFields) throws
+
+  /// The method's own fields under PEFT's names.
+  var ownFields: OrderedDictionary<String, JSONValue> { get }
+
+  /// A new adapter for `model`, initialised but not yet in use.
+  ///
+  /// - Throws: ``AdapterError`` when the settings do not fit the model.
+  func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter
+}
+
+/// What the configurations of all methods have.
+public struct CommonAdapterSettings: Sendable, Hashable {
+  /// Path or name of the base model.
+  public var baseModelNameOrPath: String?
+  public var revision: String?
+  /// `CAUSAL_LM`, `SEQ_CLS`, …
+  public var taskType: String?
+  /// Modules trained in full and stored with the adapter, by the end of their name.
+  public var modulesToSave: [String]?
+
+  public init(
+    baseModelNameOrPath: String? = nil, revision: String? = nil, taskType: String? = "CAUSAL_LM",
+    modulesToSave: [String]? = nil
+  ) {
+    self.baseModelNameOrPath = baseModelNameOrPath
+    self.revision = revision
+    self.taskType = taskType
+    self.modulesToSave = modulesToSave
+  }
+
+  /// The keys that every `adapter_config.json` may have.
+  static let keys: Set<String> = [
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "modules_to_save", "peft_type", "peft_version",
+    "revision", "task_type",
+  ]
+
+  init(_ fields: AdapterFields) throws {
+    baseModelNameOrPath = try fields.string("base_model_name_or_path")
+    revision = try fields.string("revision")
+    taskType = try fields.string("task_type")
+    modulesToSave = try fields.strings("modules_to_save")
+  }
+
+  var fields: OrderedDictionary<String, JSONValue> {
+    [
+      "auto_mapping": .null,
+      "base_model_name_or_path": baseModelNameOrPath.map(JSONValue.string) ?? .null,
+      "inference_mode": true,
+      "modules_to_save": modulesToSave.map { .array($0.map(JSONValue.string)) } ?? .null,
+      "peft_version": "0.21.2",
+      "revision": revision.map(JSONValue.string) ?? .null,
+      "task_type": taskType.map(JSONValue.string) ?? .null,
+    ]
+  }
+}
+
+extension AdapterConfiguration {
+  /// `adapter_config.json` as PEFT writes it: indented by two, keys sorted.
+  public var json: String {
+    var fields = common.fields
+    fields["peft_type"] = .string(Self.method.peftType)
+    for (key, value) in ownFields { fields[key] = value }
+    return JSONValue.object(fields).serialized(indent: 2, sortedKeys: true)
+  }
+}
+
+/// A parameter-efficient method: its name in files, its options, and how they are read.
+///
+/// A method is one file in `Methods` and one line in ``catalogue``; the shared test suite runs over the catalogue.
+public struct AdapterMethod: Sendable {
+  /// `peft_type`, in capitals.
+  public let peftType: String
+  /// The options that are the method's own, under PEFT's names.
+  public let keys: Set<String>
+  let decode: @Sendable (AdapterFields) throws -> any AdapterConfiguration
+
+  public init(
+    peftType: String, keys: Set<String>,
+    decode: @escaping @Sendable (AdapterFields) throws -> any AdapterConfiguration
+  ) {
+    self.peftType = peftType
+    self.keys = keys
+    self.decode = decode
+  }
+
+  /// Every method that Graft has.
+  public static let catalogue: [AdapterMethod] = [LoRAConfig.method]
+
+  /// The method called `peftType`, in any case.
+  public static func named(_ peftType: String, in source: String) throws -> AdapterMethod {
+    guard let method = catalogue.first(where: { $0.peftType == peftType.uppercased() }) else {
+      let known = catalogue.map(\.peftType).joined(separator: ", ")
+      throw AdapterError("\(source) asks for the method `\(peftType)`, which Graft does not have; it has \(known).")
+    }
+    return method
+  }
+
+  /// The configuration that `fields` describe.
+  ///
+  /// - Throws: ``AdapterError`` for a value of the wrong kind, or a key that is not the method's and asks for something.
+  public func configuration(_ fields: AdapterFields) throws -> any AdapterConfiguration {
+    try fields.rejectUnknown(known: keys.union(CommonAdapterSettings.keys), method: peftType)
+    return try decode(fields)
+  }
+}

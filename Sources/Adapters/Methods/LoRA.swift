@@ -1,0 +1,383 @@
+import JSON
+import Models
+import NeuralNetworks
+import OrderedCollections
+import Torch
+
+/// LoRA: a low-rank change beside a frozen weight, y = W x + s · B A x (Hu et al. 2021, arXiv:2106.09685).
+///
+/// A `[r, in]` and B `[out, r]` are trained in fp32; B starts at zero, so that training starts at the base model. The
+/// scale s is alpha / r, or alpha / √r with rank stabilisation (Kalajdzievski 2023, arXiv:2312.03732).
+public struct LoRAConfig: AdapterConfiguration, Hashable {
+  /// How A and B start.
+  public enum Initialization: Sendable, Hashable {
+    /// A uniform as PyTorch's linear layers, B zero: PEFT's `true`.
+    case kaiming
+    /// A normal with deviation 1 / r, B zero: `"gaussian"`.
+    case gaussian
+    /// Both random, so that the adapter does something at once: `false`. For tests.
+    case random
+  }
+
+  /// Which biases are trained with the adapter.
+  public enum Bias: String, Sendable, Hashable {
+    case none
+    /// Every bias of the model.
+    case all
+    /// Those of the layers that carry LoRA.
+    case loraOnly = "lora_only"
+  }
+
+  /// The rank.
+  public var r: Int
+  public var loraAlpha: Double
+  /// The probability with which features of the input are dropped before A, in training.
+  public var loraDropout: Double
+  public var targets: TargetModules
+  public var bias: Bias
+  public var useRSLoRA: Bool
+  public var initLoRAWeights: Initialization
+  /// Other ranks for modules whose path ends in a match of the key, the first that matches.
+  public var rankPattern: OrderedDictionary<String, Double>
+  /// Other alphas, likewise.
+  public var alphaPattern: OrderedDictionary<String, Double>
+  /// Whether B has a bias.
+  public var loraBias: Bool
+  public var common: CommonAdapterSettings
+
+  public init(
+    r: Int = 8, loraAlpha: Double = 8, loraDropout: Double = 0, targetModules: ModuleSelection? = nil,
+    excludeModules: ModuleSelection? = nil, bias: Bias = .none, useRSLoRA: Bool = false,
+    modulesToSave: [String]? = nil, initLoRAWeights: Initialization = .kaiming, layersToTransform: [Int]? = nil,
+    layersPattern: [String]? = nil, rankPattern: OrderedDictionary<String, Double> = [:],
+    alphaPattern: OrderedDictionary<String, Double> = [:], loraBias: Bool = false, taskType: String? = "CAUSAL_LM"
+  ) {
+    self.r = r
+    self.loraAlpha = loraAlpha
+    self.loraDropout = loraDropout
+    targets = TargetModules(
+      targetModules: targetModules, excludeModules: excludeModules, layersToTransform: layersToTransform,
+      layersPattern: layersPattern)
+    self.bias = bias
+    self.useRSLoRA = useRSLoRA
+    self.initLoRAWeights = initLoRAWeights
+    self.rankPattern = rankPattern
+    self.alphaPattern = alphaPattern
+    self.loraBias = loraBias
+    common = CommonAdapterSettings(taskType: taskType, modulesToSave: modulesToSave)
+  }
+
+  public static let method = AdapterMethod(
+    peftType: "LORA",
+    keys: [
+      "alpha_pattern", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights", "layers_pattern",
+      "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout", "r", "rank_pattern", "target_modules",
+      "use_rslora",
+      // Options of other kinds of LoRA that say nothing by themselves.
+      "megatron_core", "qalora_group_size",
+    ]
+  ) { try LoRAConfig($0) }
+
+  public init(_ fields: AdapterFields) throws {
+    self.init(
+      r: try fields.integer("r", default: 8), loraAlpha: try fields.number("lora_alpha", default: 8),
+      loraDropout: try fields.number("lora_dropout", default: 0))
+    targets = TargetModules(
+      targetModules: try fields.modules("target_modules"), excludeModules: try fields.modules("exclude_modules"),
+      layersToTransform: try fields.integers("layers_to_transform"),
+      layersPattern: try fields.strings("layers_pattern"))
+    useRSLoRA = try fields.bool("use_rslora", default: false)
+    rankPattern = try fields.numbers("rank_pattern")
+    alphaPattern = try fields.numbers("alpha_pattern")
+    loraBias = try fields.bool("lora_bias", default: false)
+    common = try CommonAdapterSettings(fields)
+
+    let bias = try fields.string("bias") ?? "none"
+    guard let known = Bias(rawValue: bias) else {
+      throw AdapterError("`bias` in \(fields.source) is `\(bias)`; it can be none, all or lora_only.")
+    }
+    self.bias = known
+    switch fields.values["init_lora_weights"] {
+    case nil, .null, .bool(true): initLoRAWeights = .kaiming
+    case .bool(false): initLoRAWeights = .random
+    case .string(let name) where name.lowercased() == "gaussian": initLoRAWeights = .gaussian
+    case .string(let name) where name.lowercased() == "true": initLoRAWeights = .kaiming
+    case let other?:
+      throw AdapterError(
+        "`init_lora_weights` in \(fields.source) is \(other.serialized()); it can be true, false or \"gaussian\".")
+    }
+    guard (0..<1).contains(loraDropout) else {
+      throw AdapterError("`lora_dropout` in \(fields.source) is \(loraDropout); a probability below 1 is wanted.")
+    }
+    for (key, rank) in rankPattern where rank < 1 || rank != rank.rounded() || rank > 1 << 20 {
+      throw AdapterError("`rank_pattern` in \(fields.source) gives `\(key)` the rank \(rank); a whole number is wanted.")
+    }
+    if try fields.bool("fan_in_fan_out", default: false) {
+      throw AdapterError(
+        "`fan_in_fan_out` in \(fields.source) is for models whose weights are stored transposed (GPT-2), which Graft "
+          + "does not have yet; set it to false.")
+    }
+  }
+
+  public var ownFields: OrderedDictionary<String, JSONValue> {
+    func list(_ strings: [String]?) -> JSONValue { strings.map { .array($0.map(JSONValue.string)) } ?? .null }
+    func object(_ numbers: OrderedDictionary<String, Double>) -> JSONValue {
+      .object(numbers.mapValues(\.asJSON))
+    }
+    return [
+      "r": .integer(r), "lora_alpha": loraAlpha.asJSON, "lora_dropout": .number(loraDropout),
+      "target_modules": targets.targetModules?.asJSON ?? .null,
+      "exclude_modules": targets.excludeModules?.asJSON ?? .null,
+      "layers_to_transform": targets.layersToTransform.map { .array($0.map(JSONValue.integer)) } ?? .null,
+      "layers_pattern": list(targets.layersPattern), "bias": .string(bias.rawValue), "use_rslora": .bool(useRSLoRA),
+      "init_lora_weights": initLoRAWeights.asJSON, "rank_pattern": object(rankPattern),
+      "alpha_pattern": object(alphaPattern), "lora_bias": .bool(loraBias), "fan_in_fan_out": false,
+      "use_dora": false, "megatron_config": .null, "megatron_core": "megatron.core", "loftq_config": [:],
+      "layer_replication": .null, "trainable_token_indices": .null, "target_parameters": .null,
+      "use_qalora": false, "qalora_group_size": 16, "ensure_weight_tying": false,
+    ]
+  }
+
+  /// Default `target_modules` by model type, PEFT's table.
+  static let defaultTargets: [String: [String]] = [
+    "llama": ["q_proj", "v_proj"], "qwen2": ["q_proj", "v_proj"], "qwen3": ["q_proj", "v_proj"],
+    "mistral": ["q_proj", "v_proj"], "mixtral": ["q_proj", "v_proj"], "gemma": ["q_proj", "v_proj"],
+    "gemma2": ["q_proj", "v_proj"], "gemma3_text": ["q_proj", "v_proj"],
+    "phi": ["q_proj", "v_proj", "fc1", "fc2"], "gpt2": ["c_attn"], "bert": ["query", "value"],
+    "roberta": ["query", "value"], "t5": ["q", "v"],
+  ]
+
+  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+    try LoRA(self, model: model)
+  }
+
+  /// Rank and scale of the module at `path`.
+  func rankAndScale(_ path: String) throws -> (rank: Int, scale: Double) {
+    func pattern(_ patterns: OrderedDictionary<String, Double>) throws -> Double? {
+      try patterns.first { try RegularExpression(#"(.*\.)?(\#($0.key))"#).matchesWhole(path) }?.value
+    }
+    let rank = try pattern(rankPattern).map { Int($0) } ?? r
+    let alpha = try pattern(alphaPattern) ?? loraAlpha
+    return (rank, alpha / (useRSLoRA ? Double(rank).squareRoot() : Double(rank)))
+  }
+}
+
+// MARK: - The adapter
+
+/// LoRA on the linear layers and embeddings of one model.
+final class LoRA: Adapter {
+  private let configuration: LoRAConfig
+  private var linears: [(path: String, layer: Linear, adapter: LoRALinear)] = []
+  private var embeddings: [(path: String, table: Embedding, adapter: LoRAEmbedding)] = []
+  private var biases: [ParameterReplacement] = []
+  private var unmerged: [() -> Void] = []
+
+  let targets: [String]
+  let companions: [(key: String, tensor: Tensor)]
+
+  init(_ configuration: LoRAConfig, model: any CausalLanguageModel) throws {
+    self.configuration = configuration
+    let chosen = try configuration.targets.resolve(
+      in: model, defaults: LoRAConfig.defaultTargets, modulesToSave: configuration.common.modulesToSave)
+    targets = chosen.map(\.path)
+
+    var companions: [(key: String, tensor: Tensor)] = []
+    for (path, module) in chosen {
+      let (rank, scale) = try configuration.rankAndScale(path)
+      switch module {
+      case let layer as Linear:
+        let adapter = try LoRALinear(layer, rank: rank, scale: scale, configuration, device: model.device)
+        linears.append((path, layer, adapter))
+        if layer === model.outputEmbedding { companions.append(("\(path).base_layer.weight", try layer.weight.dense())) }
+      case let table as Embedding:
+        embeddings.append((path, table, try LoRAEmbedding(table, rank: rank, scale: scale, configuration)))
+        companions.append(("\(path).base_layer.weight", table.weight.value))
+      default:
+        throw AdapterError(
+          "`target_modules` matches \(path), a \(module.typeName); LoRA works on linear layers and embeddings. Name "
+            + "modules within it.")
+      }
+    }
+    self.companions = companions
+    biases = try biasReplacements(in: model)
+  }
+
+  private func biasReplacements(in model: any CausalLanguageModel) throws -> [ParameterReplacement] {
+    let targeted = Set(linears.map(\.path))
+    return try model.namedModules().compactMap { path, module in
+      guard let layer = module as? Linear, let bias = layer.bias, configuration.bias != .none else { return nil }
+      if targeted.contains(path) {
+        return try ParameterReplacement(key: "\(path).base_layer.bias", place: .parameter(bias))
+      }
+      return configuration.bias == .all
+        ? try ParameterReplacement(key: "\(path).bias", place: .parameter(bias)) : nil
+    }
+  }
+
+  var parameters: [(key: String, parameter: Parameter)] {
+    linears.flatMap { path, _, adapter in
+      [("\(path).lora_A.weight", adapter.a), ("\(path).lora_B.weight", adapter.b)]
+        + (adapter.bias.map { [("\(path).lora_B.bias", $0)] } ?? [])
+    }
+      + embeddings.flatMap { path, _, adapter in
+        [("\(path).lora_embedding_A", adapter.a), ("\(path).lora_embedding_B", adapter.b)]
+      }
+      + biases.map { ($0.key, $0.replacement) }
+  }
+
+  var replacedCount: Int { biases.reduce(0) { $0 + $1.replacement.count } }
+
+  var isTraining = false {
+    didSet {
+      for (_, _, adapter) in linears { adapter.dropout = isTraining ? configuration.loraDropout : 0 }
+    }
+  }
+
+  func activate() throws {
+    for (_, layer, adapter) in linears { layer.adapters.append(adapter) }
+    for (_, table, adapter) in embeddings { table.adapters.append(adapter) }
+    for bias in biases { bias.insert() }
+  }
+
+  func deactivate() throws {
+    for (_, layer, adapter) in linears { layer.adapters.removeAll { $0 === adapter } }
+    for (_, table, adapter) in embeddings { table.adapters.removeAll { $0 === adapter } }
+    for bias in biases { bias.remove() }
+  }
+
+  func merge() throws {
+    for (path, layer, adapter) in linears {
+      guard adapter.bias == nil || layer.bias != nil else {
+        try unmerge()
+        throw AdapterError(
+          "\(path) has no bias that `lora_bias` could be merged into. Use the adapter unmerged, or train without lora_bias.")
+      }
+      let (storage, base) = (layer.weight, try layer.weight.dense())
+      // A new storage: the base's own may be shared with the input embedding, and is what unmerging puts back.
+      let merged = try base.to(.float32) + adapter.delta()
+      layer.weight = DenseWeight(Parameter(try merged.to(base.dtype)))
+      unmerged.append { layer.weight = storage }
+      if let bias = layer.bias, let delta = adapter.bias {
+        let value = bias.value
+        bias.value = try (value.to(.float32) + delta.value.detached() * adapter.scale).to(value.dtype)
+        unmerged.append { bias.value = value }
+      }
+    }
+    for (_, table, adapter) in embeddings {
+      let base = table.weight
+      let merged = try base.value.to(.float32) + adapter.delta()
+      table.weight = Parameter(try merged.to(base.value.dtype))
+      unmerged.append { table.weight = base }
+    }
+    for bias in biases { try bias.merge() }
+  }
+
+  func unmerge() throws {
+    for restore in unmerged.reversed() { restore() }
+    unmerged = []
+    for bias in biases { bias.remove() }
+  }
+}
+
+/// The pair A, B beside one linear layer.
+final class LoRALinear: LinearAdapter {
+  let a: Parameter  // [r, in]
+  let b: Parameter  // [out, r]
+  let bias: Parameter?  // [out]
+  let scale: Double
+  /// In effect now; zero outside training.
+  var dropout = 0.0
+
+  init(_ layer: Linear, rank: Int, scale: Double, _ configuration: LoRAConfig, device: Device) throws {
+    self.scale = scale
+    let bound = 1 / Double(layer.inFeatures).squareRoot()
+    let shape = [rank, layer.inFeatures]
+    a = Parameter(
+      try configuration.initLoRAWeights == .gaussian
+        ? .normal(shape, standardDeviation: 1 / Double(configuration.r), device: device)
+        : .uniform(shape, low: -bound, high: bound, device: device))
+    let outBound = 1 / Double(rank).squareRoot()
+    b = Parameter(
+      try configuration.initLoRAWeights == .random
+        ? .uniform([layer.outFeatures, rank], low: -outBound, high: outBound, device: device)
+        : .zeros([layer.outFeatures, rank], device: device))
+    bias = configuration.loraBias ? Parameter(try .zeros([layer.outFeatures], device: device)) : nil
+    for parameter in [a, b] + (bias.map { [$0] } ?? []) { try parameter.setTrainable(true) }
+  }
+
+  func forward(
+    _ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor
+  ) throws -> Tensor {
+    let mask = try dropout > 0 ? Tensor.ones(input.shape, dtype: input.dtype, device: input.device).dropout(dropout) : nil
+    if isInnermost, bias == nil, input.rank == 2, let weight = layer.weight.parameter?.value,
+      weight.dtype == input.dtype
+    {
+      return try input.loraLinear(
+        weight: weight, bias: layer.bias?.value(like: input), a: a.value, b: b.value, scale: scale, mask: mask)
+    }
+    let dropped = try mask.map { try input * $0 } ?? input
+    let low = try dropped.linear(a.value(like: input))  // [T, r]
+    let high = try low.linear(b.value(like: input), bias: bias?.value(like: input))
+    return try next(input) + high * scale
+  }
+
+  /// s B A `[out, in]` in fp32.
+  func delta() throws -> Tensor {
+    try withoutGradient { try b.value.matmul(a.value) * scale }
+  }
+}
+
+/// The pair A, B behind one embedding.
+final class LoRAEmbedding: EmbeddingAdapter {
+  let a: Parameter  // [r, vocabulary]
+  let b: Parameter  // [width, r]
+  let scale: Double
+
+  init(_ table: Embedding, rank: Int, scale: Double, _ configuration: LoRAConfig) throws {
+    self.scale = scale
+    let device = table.weight.value.device
+    let (count, width) = (table.weight.shape[0], table.weight.shape[1])
+    // The other way round than at a linear layer: rows of A are looked up, so it is A that starts at zero.
+    a = Parameter(
+      try configuration.initLoRAWeights == .random
+        ? .normal([rank, count], device: device) : .zeros([rank, count], device: device))
+    b = Parameter(try .normal([width, rank], device: device))
+    for parameter in [a, b] { try parameter.setTrainable(true) }
+  }
+
+  func forward(_ tokens: Tensor, output: Tensor) throws -> Tensor {
+    let rows = try a.value.transposed().embedding(tokens)  // [T, r]
+    let change = try rows.linear(b.value) * scale  // [T, width]
+    return try output + change.to(output.dtype)
+  }
+
+  /// s (B A)ᵀ `[vocabulary, width]` in fp32.
+  func delta() throws -> Tensor {
+    try withoutGradient { try b.value.matmul(a.value).transposed() * scale }
+  }
+}
+
+extension ModuleSelection {
+  fileprivate var asJSON: JSONValue {
+    switch self {
+    case .pattern(let pattern): .string(pattern)
+    case .names(let names): .array(names.map(JSONValue.string))
+    case .allLinear: "all-linear"
+    }
+  }
+}
+
+extension LoRAConfig.Initialization {
+  fileprivate var asJSON: JSONValue {
+    switch self {
+    case .kaiming: true
+    case .gaussian: "gaussian"
+    case .random: false
+    }
+  }
+}
+
+extension Double {
+  /// Whole numbers without a fraction, as PEFT's users write `r` and `lora_alpha`.
+  fileprivate var asJSON: JSONValue { self == rounded() && abs(self) < 1e15 ? .integer(Int(self)) : .number(self) }
+}

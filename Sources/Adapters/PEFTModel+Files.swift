@@ -1,0 +1,167 @@
+import Formats
+import Foundation
+import JSON
+import Models
+import NeuralNetworks
+import Torch
+
+extension PEFTModel {
+  /// What PEFT puts before the name of every tensor.
+  private static let prefix = "base_model.model."
+
+  // MARK: Saving
+
+  /// Writes adapters as PEFT does: `adapter_config.json`, `adapter_model.safetensors`, `README.md`; those not called
+  /// "default" in folders of their names.
+  ///
+  /// Each file is written aside and renamed, so that a crash leaves the old one or the new one.
+  public func savePretrained(_ directory: String, adapters: [String]? = nil) throws {
+    for name in adapters ?? adapterNames {
+      let root = URL(fileURLWithPath: directory, isDirectory: true)
+      try saveAdapter(name, to: name == "default" ? root : root.appendingPathComponent(name))
+    }
+  }
+
+  /// Writes one adapter into `directory` itself.
+  public func saveAdapter(_ name: String, to directory: URL) throws {
+    let entry = try entry(name)
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    try Safetensors.write(
+      stateTensors(entry), metadata: ["format": "pt"],
+      to: directory.appendingPathComponent("adapter_model.safetensors"))
+    // The configuration last: a directory that has one is complete.
+    let readme = directory.appendingPathComponent("README.md")
+    if !FileManager.default.fileExists(atPath: readme.path) {
+      try AtomicFile.write(Data(modelCard(entry.configuration).utf8), to: readme)
+    }
+    try AtomicFile.write(
+      Data(entry.configuration.json.utf8), to: directory.appendingPathComponent("adapter_config.json"))
+  }
+
+  private func stateTensors(_ entry: Entry) throws -> [TensorToWrite] {
+    try parameters(entry).map { key, parameter in
+      try TensorToWrite(name: Self.prefix + key, tensor: parameter.value.detached())
+    } + entry.adapter.companions.map { try TensorToWrite(name: Self.prefix + $0, tensor: $1) }
+  }
+
+  private func modelCard(_ configuration: any AdapterConfiguration) -> String {
+    let base = configuration.common.baseModelNameOrPath ?? ""
+    return """
+      ---
+      base_model: \(base)
+      library_name: peft
+      ---
+
+      An adapter (\(type(of: configuration).method.peftType)) for `\(base)`, trained with Graft.
+
+      ```python
+      from peft import AutoPeftModelForCausalLM
+
+      model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/directory")
+      ```
+
+      """
+  }
+
+  // MARK: Loading
+
+  /// The settings in an adapter's directory.
+  public static func readConfiguration(_ directory: URL) throws -> any AdapterConfiguration {
+    let file = directory.appendingPathComponent("adapter_config.json")
+    guard let data = try? Data(contentsOf: file) else {
+      throw AdapterError(
+        "\(file.path) cannot be read. An adapter's directory holds adapter_config.json and adapter_model.safetensors; "
+          + "check the path.")
+    }
+    let json: JSONValue
+    do {
+      json = try JSONValue(parsing: data)
+    } catch {
+      throw AdapterError("\(file.path) is not valid JSON: \(error). Save the adapter again.")
+    }
+    guard let object = json.objectValue else {
+      throw AdapterError("\(file.path) holds \(json.kind), not an object. Save the adapter again.")
+    }
+    let fields = AdapterFields(object, source: file.path)
+    guard let peftType = try fields.string("peft_type") else {
+      throw AdapterError("`peft_type` is missing from \(file.path); it says which method the adapter is.")
+    }
+    return try AdapterMethod.named(peftType, in: file.path).configuration(fields)
+  }
+
+  /// Loads an adapter that Graft or PEFT saved, and puts it to work when it is the first.
+  ///
+  /// - Throws: ``AdapterError`` when the adapter is for another base: a tensor is missing, unknown or of another shape.
+  public func loadAdapter(_ path: String, name: String = "default") throws {
+    let directory = URL(fileURLWithPath: path, isDirectory: true)
+    let configuration = try PEFTModel.readConfiguration(directory)
+    let checkpoint = try Checkpoint.open(directory)
+    try addAdapter(name, configuration)
+    do {
+      try fill(entry(name), from: checkpoint, at: path)
+    } catch {
+      try deleteAdapter(name)
+      throw error
+    }
+    if activeAdapters.isEmpty { try setAdapter(name) }
+  }
+
+  private func fill(_ entry: Entry, from checkpoint: any CheckpointReader, at path: String) throws {
+    let companions = Set(entry.adapter.companions.map(\.key))
+    var unused = Set(checkpoint.tensorNames)
+    for (key, parameter) in parameters(entry) {
+      let stored = Self.prefix + key
+      guard checkpoint.contains(stored) else {
+        throw AdapterError(
+          "`\(stored)` is missing from the adapter at \(path). It was made for another model than this "
+            + "\(base.typeName), or its adapter_config.json is not its own.")
+      }
+      let shape = try checkpoint.storedTensor(stored).shape
+      guard shape == parameter.shape else {
+        throw AdapterError(
+          "`\(stored)` in the adapter at \(path) has the shape \(shape), and this \(base.typeName) with its "
+            + "adapter_config.json needs \(parameter.shape). The adapter is for another base model.")
+      }
+      unused.remove(stored)
+      let value = try checkpoint.tensor(stored, dtype: .float32).to(.float32, device: base.device)
+      try parameter.value.copyInPlace(value)
+    }
+    for stored in unused.sorted() {
+      let key = stored.hasPrefix(Self.prefix) ? String(stored.dropFirst(Self.prefix.count)) : stored
+      guard companions.contains(key) else {
+        throw AdapterError(
+          "The adapter at \(path) holds `\(stored)`, which this \(base.typeName) with its adapter_config.json has no "
+            + "place for. The adapter is for another base model.")
+      }
+    }
+    // PEFT stores a targeted embedding with the adapter, for vocabularies that were resized.
+    for (key, tensor) in entry.adapter.companions where checkpoint.contains(Self.prefix + key) {
+      let shape = try checkpoint.storedTensor(Self.prefix + key).shape
+      guard shape == tensor.shape else {
+        throw AdapterError(
+          "`\(key)` in the adapter at \(path) has the shape \(shape), the base model's \(tensor.shape): the vocabulary was "
+            + "resized. Load the base model that the adapter was trained on.")
+      }
+    }
+  }
+}
+
+/// Loads a base model and the adapter trained on it in one call.
+public enum AutoPEFTModelForCausalLM {
+  /// Reads the adapter's directory, loads the base that its `base_model_name_or_path` names, and puts the adapter on it.
+  ///
+  /// - Parameter baseModel: another path for the base, when it has moved.
+  public static func fromPretrained(
+    _ path: String, baseModel: String? = nil, dtype: DType? = nil, device: Device = .cpu
+  ) throws -> PEFTModel {
+    let directory = URL(fileURLWithPath: path, isDirectory: true)
+    let configuration = try PEFTModel.readConfiguration(directory)
+    guard let named = baseModel ?? configuration.common.baseModelNameOrPath else {
+      throw AdapterError(
+        "The adapter at \(path) does not say which base model it is for (`base_model_name_or_path`); name it.")
+    }
+    let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(named, dtype: dtype, device: device))
+    try model.loadAdapter(path)
+    return model
+  }
+}

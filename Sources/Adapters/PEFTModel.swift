@@ -1,0 +1,247 @@
+import Foundation
+import Models
+import NeuralNetworks
+import OrderedCollections
+import Torch
+
+/// A frozen base model and the adapters made for it: PEFT's `PeftModel`.
+///
+/// ```swift
+/// let base = try AutoModelForCausalLM.fromPretrained("SmolLM2-135M")
+/// let model = try PEFTModel(base, LoRAConfig(r: 8, loraAlpha: 16, targetModules: ["q_proj", "v_proj"]))
+/// model.printTrainableParameters()
+/// ```
+public final class PEFTModel {
+  public let base: any CausalLanguageModel
+
+  /// One adapter with its settings and the modules trained beside it.
+  struct Entry {
+    var configuration: any AdapterConfiguration
+    let adapter: any Adapter
+    let modulesToSave: [ParameterReplacement]
+  }
+
+  var entries: OrderedDictionary<String, Entry> = [:]
+
+  /// The adapters at work, in the order in which they were put to work.
+  public private(set) var activeAdapters: [String] = []
+
+  /// The adapters whose change is in the weights now.
+  public private(set) var mergedAdapters: [String] = []
+
+  /// The base alone, frozen; adapters are added or loaded.
+  public init(_ base: any CausalLanguageModel) throws {
+    self.base = base
+    try base.freeze()
+  }
+
+  /// Freezes `base` and puts a new adapter on it: PEFT's `get_peft_model`.
+  public convenience init(
+    _ base: any CausalLanguageModel, _ configuration: any AdapterConfiguration, adapterName: String = "default"
+  ) throws {
+    try self.init(base)
+    try addAdapter(adapterName, configuration)
+    try setAdapter(adapterName)
+  }
+
+  public var adapterNames: [String] { Array(entries.keys) }
+
+  /// The settings of an adapter; nil when there is none of this name.
+  public func configuration(_ name: String) -> (any AdapterConfiguration)? { entries[name]?.configuration }
+
+  /// The modules that an adapter works on.
+  public func targets(_ name: String) throws -> [String] { try entry(name).adapter.targets }
+
+  /// Adds a new adapter without putting it to work.
+  public func addAdapter(_ name: String, _ configuration: any AdapterConfiguration) throws {
+    try PEFTModel.checkName(name)
+    guard entries[name] == nil else {
+      throw AdapterError("There is an adapter `\(name)` on this model already; choose another name.")
+    }
+    // What the new adapter copies is the base's own, not what another has put in its place.
+    let (before, merged) = (activeAdapters, mergedAdapters)
+    guard merged.isEmpty else {
+      throw AdapterError("An adapter cannot be added while `\(merged[0])` is merged; unmerge it first.")
+    }
+    try setAdapters([])
+    defer { try? setAdapters(before) }
+    let adapter = try configuration.makeAdapter(for: base)
+    let replacements = try modulesToSave(configuration, beside: adapter)
+    entries[name] = Entry(configuration: configuration, adapter: adapter, modulesToSave: replacements)
+  }
+
+  private static func checkName(_ name: String) throws {
+    // The name becomes a folder.
+    guard !name.isEmpty, !name.contains("/"), !name.contains("\0"), name != ".", name != "..", !name.contains(".") else {
+      throw AdapterError("`\(name)` cannot be the name of an adapter; use letters, digits, - and _.")
+    }
+  }
+
+  private func modulesToSave(_ configuration: any AdapterConfiguration, beside adapter: any Adapter) throws
+    -> [ParameterReplacement]
+  {
+    guard let names = configuration.common.modulesToSave else { return [] }
+    let targeted = Set(adapter.targets)
+    var found: Set<String> = []
+    var replacements: [ParameterReplacement] = []
+    for (path, _) in base.namedModules() where !path.isEmpty {
+      guard let name = names.first(where: { path.hasSuffix($0) }), !targeted.contains(path),
+        // A module within one that is saved is saved with it.
+        !found.contains(where: { path.hasPrefix($0 + ".") })
+      else { continue }
+      _ = name
+      found.insert(path)
+      for (key, place) in base.places(below: path) {
+        replacements.append(try ParameterReplacement(key: key, place: place))
+      }
+    }
+    for name in names where !found.contains(where: { $0.hasSuffix(name) }) {
+      throw AdapterError(
+        "`modules_to_save` names `\(name)`, and this \(base.typeName) has no such module; `graft inspect` prints all names.")
+    }
+    return replacements
+  }
+
+  func entry(_ name: String) throws -> Entry {
+    guard let entry = entries[name] else {
+      let known = entries.isEmpty ? "it has none" : "it has \(entries.keys.joined(separator: ", "))"
+      throw AdapterError("There is no adapter `\(name)` on this model; \(known).")
+    }
+    return entry
+  }
+
+  // MARK: Switching
+
+  /// Puts exactly this adapter to work.
+  public func setAdapter(_ name: String) throws { try setAdapters([name]) }
+
+  /// Puts exactly these adapters to work; what they add is summed. None is the base alone.
+  public func setAdapters(_ names: [String]) throws {
+    let next = try names.map { try entry($0) }
+    guard names.isEmpty || mergedAdapters.isEmpty else {
+      throw AdapterError("The adapter `\(mergedAdapters[0])` is merged into the weights; unmerge it before switching.")
+    }
+    for name in activeAdapters.reversed() {
+      let entry = try entry(name)
+      for replacement in entry.modulesToSave.reversed() { replacement.remove() }
+      try entry.adapter.deactivate()
+    }
+    for entry in next {
+      try entry.adapter.activate()
+      for replacement in entry.modulesToSave { replacement.insert() }
+    }
+    activeAdapters = names
+  }
+
+  /// Runs `body` on the base alone.
+  public func withAdaptersDisabled<Result>(_ body: () throws -> Result) throws -> Result {
+    let before = activeAdapters
+    try setAdapters([])
+    let result = Swift.Result { try body() }
+    try setAdapters(before)
+    return try result.get()
+  }
+
+  /// Whether dropout is in effect.
+  public var isTraining = false {
+    didSet {
+      for entry in entries.values { entry.adapter.isTraining = isTraining }
+    }
+  }
+
+  /// Removes an adapter and its parameters.
+  public func deleteAdapter(_ name: String) throws {
+    _ = try entry(name)
+    try setAdapters(activeAdapters.filter { $0 != name })
+    entries[name] = nil
+  }
+
+  // MARK: Parameters
+
+  /// What training changes: the parameters of the active adapters, under the names of their files.
+  public var trainableParameters: [(key: String, parameter: Parameter)] {
+    activeAdapters.flatMap { name in
+      parameters(entries[name]!).map { (activeAdapters.count > 1 ? "\(name).\($0)" : $0, $1) }
+    }
+  }
+
+  func parameters(_ entry: Entry) -> [(key: String, parameter: Parameter)] {
+    entry.adapter.parameters + entry.modulesToSave.map { ($0.key, $0.replacement) }
+  }
+
+  /// Trainable elements, and all of them with the adapters'.
+  public var parameterCounts: (trainable: Int, all: Int) {
+    let trainable = trainableParameters.reduce(0) { $0 + $1.parameter.count }
+    let added = entries.values.reduce(0) { sum, entry in
+      sum + parameters(entry).reduce(0) { $0 + $1.parameter.count } - entry.adapter.replacedCount
+    }
+    let active = activeAdapters
+    try? setAdapters([])
+    let own = base.parameterCount
+    try? setAdapters(active)
+    return (trainable, own + added)
+  }
+
+  /// `trainable params: 1,081,344 || all params: 495,114,112 || trainable%: 0.2184`
+  public var trainableParametersLine: String {
+    let (trainable, all) = parameterCounts
+    let percent = all == 0 ? 0 : 100 * Double(trainable) / Double(all)
+    return "trainable params: \(trainable.grouped) || all params: \(all.grouped) || "
+      + "trainable%: \(String(format: "%.4f", percent))"
+  }
+
+  public func printTrainableParameters() { print(trainableParametersLine) }
+
+  // MARK: Merging
+
+  /// Computes adapters into the weights; ``unmergeAdapter()`` restores them bit for bit.
+  public func mergeAdapter(_ names: [String]? = nil) throws {
+    guard mergedAdapters.isEmpty else {
+      throw AdapterError("The adapter `\(mergedAdapters[0])` is merged already.")
+    }
+    let names = names ?? activeAdapters
+    let chosen = try names.map { try entry($0) }
+    try setAdapters([])
+    for (name, entry) in zip(names, chosen) {
+      do {
+        try entry.adapter.merge()
+      } catch {
+        try unmergeAdapter()
+        throw error
+      }
+      for replacement in entry.modulesToSave { try replacement.merge() }
+      mergedAdapters.append(name)
+    }
+  }
+
+  public func unmergeAdapter() throws {
+    for name in mergedAdapters.reversed() {
+      let entry = try entry(name)
+      for replacement in entry.modulesToSave.reversed() { replacement.remove() }
+      try entry.adapter.unmerge()
+    }
+    let merged = mergedAdapters
+    mergedAdapters = []
+    try setAdapters(merged)
+  }
+
+  /// The base with the active adapters in its weights for good; this model has none afterwards.
+  public func mergeAndUnload() throws -> any CausalLanguageModel {
+    try mergeAdapter()
+    mergedAdapters = []
+    entries = [:]
+    return base
+  }
+}
+
+extension Int {
+  /// With commas between thousands.
+  fileprivate var grouped: String {
+    var result = ""
+    for (index, digit) in String(self).reversed().enumerated() {
+      if index > 0, index % 3 == 0 { result.append(",") }
+      result.append(digit)
+    }
+    return String(result.reversed())
+  }
+}
