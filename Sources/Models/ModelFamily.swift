@@ -9,13 +9,13 @@ public struct ModelFamily: Sendable {
   /// The class name in `architectures`.
   public let architecture: String
   /// Builds the tree; weights are filled in afterwards.
-  public let make: @Sendable (ModelConfiguration) throws -> any CausalLanguageModel
+  public let make: @Sendable (ModelConfiguration, ModelFamily) throws -> any CausalLanguageModel
   /// How GGUF files of this family are read; nil when there are none.
   public let gguf: GGUFArchitecture?
 
   public init(
     modelType: String, architecture: String, gguf: GGUFArchitecture? = nil,
-    make: @escaping @Sendable (ModelConfiguration) throws -> any CausalLanguageModel
+    make: @escaping @Sendable (ModelConfiguration, ModelFamily) throws -> any CausalLanguageModel
   ) {
     self.modelType = modelType
     self.architecture = architecture

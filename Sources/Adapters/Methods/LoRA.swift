@@ -109,7 +109,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     guard (0..<1).contains(loraDropout) else {
       throw AdapterError("`lora_dropout` in \(fields.source) is \(loraDropout); a probability below 1 is wanted.")
     }
-    for (key, rank) in rankPattern where rank < 1 || rank != rank.rounded() || rank > 1 << 20 {
+    for (key, rank) in rankPattern where !(1...65_536).contains(rank) || rank != rank.rounded() {
       throw AdapterError("`rank_pattern` in \(fields.source) gives `\(key)` the rank \(rank); a whole number is wanted.")
     }
     if try fields.bool("fan_in_fan_out", default: false) {

@@ -3,12 +3,12 @@ extension ModelFamily {
   static let llama = ModelFamily(
     modelType: "llama", architecture: "LlamaForCausalLM",
     gguf: GGUFArchitecture(name: "llama", interleavesRotaryPairs: true)
-  ) { source in
+  ) { source, family in
     var decoder = try DecoderConfiguration(source, className: "Llama")
     let attentionBias = try source.bool("attention_bias", default: false)
     decoder.queryKeyValueBias = attentionBias
     decoder.outputBias = attentionBias
     decoder.mlpBias = try source.bool("mlp_bias", default: false)
-    return try DecoderForCausalLM(decoder, family: .llama)
+    return try DecoderForCausalLM(decoder, family: family)
   }
 }

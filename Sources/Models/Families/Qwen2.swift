@@ -3,11 +3,11 @@
 extension ModelFamily {
   static let qwen2 = ModelFamily(
     modelType: "qwen2", architecture: "Qwen2ForCausalLM", gguf: GGUFArchitecture(name: "qwen2")
-  ) { source in
+  ) { source, family in
     var decoder = try DecoderConfiguration(source, className: "Qwen2")
     decoder.queryKeyValueBias = true
     decoder.slidingWindows = try slidingWindows(source, layerCount: decoder.layerCount)
-    return try DecoderForCausalLM(decoder, family: .qwen2)
+    return try DecoderForCausalLM(decoder, family: family)
   }
 
   /// `layer_types` when given, else a window from layer `max_window_layers` on.

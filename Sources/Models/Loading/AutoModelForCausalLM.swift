@@ -20,14 +20,14 @@ public enum AutoModelForCausalLM {
     -> any CausalLanguageModel
   {
     try Engine.prepare(device)
-    let model = try source.family.make(source.configuration)
+    let model = try source.family.make(source.configuration, source.family)
     try model.load(from: source, dtype: dtype ?? source.preferredDType, device: device)
     return model
   }
 
   /// The tree alone, without weights: for printing and counting.
   public static func structure(_ source: PretrainedSource) throws -> any CausalLanguageModel {
-    try source.family.make(source.configuration)
+    try source.family.make(source.configuration, source.family)
   }
 }
 
