@@ -45,7 +45,8 @@ public struct CommonAdapterSettings: Sendable, Hashable {
 
   /// The keys that every `adapter_config.json` may have.
   static let keys: Set<String> = [
-    "auto_mapping", "base_model_name_or_path", "inference_mode", "modules_to_save", "peft_type", "peft_version",
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "modules_to_save", "peft_type",
+    "peft_version",
     "revision", "task_type",
   ]
 
@@ -105,7 +106,8 @@ public struct AdapterMethod: Sendable {
   public static func named(_ peftType: String, in source: String) throws -> AdapterMethod {
     guard let method = catalogue.first(where: { $0.peftType == peftType.uppercased() }) else {
       let known = catalogue.map(\.peftType).joined(separator: ", ")
-      throw AdapterError("\(source) asks for the method `\(peftType)`, which Graft does not have; it has \(known).")
+      throw AdapterError(
+        "\(source) asks for the method `\(peftType)`, which Graft does not have; it has \(known).")
     }
     return method
   }

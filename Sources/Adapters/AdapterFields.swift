@@ -25,7 +25,9 @@ public struct AdapterFields: Sendable {
   }
 
   public func integer(_ key: String, default fallback: Int, minimum: Int = 1) throws -> Int {
-    try value(key, "a whole number from \(minimum)", fallback) { $0.intValue.flatMap { $0 >= minimum ? $0 : nil } }
+    try value(key, "a whole number from \(minimum)", fallback) {
+      $0.intValue.flatMap { $0 >= minimum ? $0 : nil }
+    }
   }
 
   public func number(_ key: String, default fallback: Double) throws -> Double {

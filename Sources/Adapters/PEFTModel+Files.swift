@@ -40,8 +40,8 @@ extension PEFTModel {
 
   private func stateTensors(_ entry: Entry) throws -> [TensorToWrite] {
     try parameters(entry).map { key, parameter in
-      try TensorToWrite(name: Self.prefix + key, tensor: parameter.value.detached())
-    } + entry.adapter.companions.map { try TensorToWrite(name: Self.prefix + $0, tensor: $1) }
+      TensorToWrite(name: Self.prefix + key, tensor: try parameter.value.detached())
+    } + entry.adapter.companions.map { TensorToWrite(name: Self.prefix + $0, tensor: $1) }
   }
 
   private func modelCard(_ configuration: any AdapterConfiguration) -> String {
@@ -158,7 +158,8 @@ public enum AutoPEFTModelForCausalLM {
     let configuration = try PEFTModel.readConfiguration(directory)
     guard let named = baseModel ?? configuration.common.baseModelNameOrPath else {
       throw AdapterError(
-        "The adapter at \(path) does not say which base model it is for (`base_model_name_or_path`); name it.")
+        "The adapter at \(path) does not say which base model it is for (`base_model_name_or_path`); name it."
+      )
     }
     let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(named, dtype: dtype, device: device))
     try model.loadAdapter(path)

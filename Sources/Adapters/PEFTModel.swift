@@ -37,7 +37,8 @@ public final class PEFTModel {
 
   /// Freezes `base` and puts a new adapter on it: PEFT's `get_peft_model`.
   public convenience init(
-    _ base: any CausalLanguageModel, _ configuration: any AdapterConfiguration, adapterName: String = "default"
+    _ base: any CausalLanguageModel, _ configuration: any AdapterConfiguration,
+    adapterName: String = "default"
   ) throws {
     try self.init(base)
     try addAdapter(adapterName, configuration)
@@ -72,7 +73,9 @@ public final class PEFTModel {
 
   private static func checkName(_ name: String) throws {
     // The name becomes a folder.
-    guard !name.isEmpty, !name.contains("/"), !name.contains("\0"), name != ".", name != "..", !name.contains(".") else {
+    guard !name.isEmpty, !name.contains("/"), !name.contains("\0"), name != ".", name != "..",
+      !name.contains(".")
+    else {
       throw AdapterError("`\(name)` cannot be the name of an adapter; use letters, digits, - and _.")
     }
   }
@@ -97,7 +100,8 @@ public final class PEFTModel {
     }
     for name in names where !found.contains(where: { $0.hasSuffix(name) }) {
       throw AdapterError(
-        "`modules_to_save` names `\(name)`, and this \(base.typeName) has no such module; `graft inspect` prints all names.")
+        "`modules_to_save` names `\(name)`, and this \(base.typeName) has no such module; `graft inspect` prints all names."
+      )
     }
     return replacements
   }
@@ -119,7 +123,8 @@ public final class PEFTModel {
   public func setAdapters(_ names: [String]) throws {
     let next = try names.map { try entry($0) }
     guard names.isEmpty || mergedAdapters.isEmpty else {
-      throw AdapterError("The adapter `\(mergedAdapters[0])` is merged into the weights; unmerge it before switching.")
+      throw AdapterError(
+        "The adapter `\(mergedAdapters[0])` is merged into the weights; unmerge it before switching.")
     }
     for name in activeAdapters.reversed() {
       let entry = try entry(name)

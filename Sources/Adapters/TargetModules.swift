@@ -40,7 +40,8 @@ public struct TargetModules: Sendable, Hashable {
   public var layersPattern: [String]?
 
   public init(
-    targetModules: ModuleSelection? = nil, excludeModules: ModuleSelection? = nil, layersToTransform: [Int]? = nil,
+    targetModules: ModuleSelection? = nil, excludeModules: ModuleSelection? = nil,
+    layersToTransform: [Int]? = nil,
     layersPattern: [String]? = nil
   ) {
     self.targetModules = targetModules
@@ -69,7 +70,9 @@ public struct TargetModules: Sendable, Hashable {
       let isNamed = try isTarget(path, selection, allLinear: linear)
       guard isNamed else { return false }
       if try excludeModules?.matches(path, in: model) ?? false
-        || modulesToSave?.contains(where: { path == $0 || path.contains(".\($0).") || path.hasSuffix(".\($0)") }) ?? false
+        || modulesToSave?.contains(where: {
+          path == $0 || path.contains(".\($0).") || path.hasSuffix(".\($0)")
+        }) ?? false
       {
         excluded += 1
         return false
@@ -77,7 +80,8 @@ public struct TargetModules: Sendable, Hashable {
       return true
     }
     guard !chosen.isEmpty else {
-      let reason = excluded > 0 ? "all \(excluded) that `target_modules` names are excluded" : "none is called that"
+      let reason =
+        excluded > 0 ? "all \(excluded) that `target_modules` names are excluded" : "none is called that"
       let examples = linear.sorted().prefix(3).joined(separator: ", ")
       throw AdapterError(
         "`target_modules` (\(selection.summary)) matches no module of this \(model.typeName): \(reason). "
@@ -89,7 +93,8 @@ public struct TargetModules: Sendable, Hashable {
   private func validate() throws {
     if layersToTransform != nil, case .pattern? = targetModules {
       throw AdapterError(
-        "`layers_to_transform` cannot be used when `target_modules` is a regular expression; put the layers into it.")
+        "`layers_to_transform` cannot be used when `target_modules` is a regular expression; put the layers into it."
+      )
     }
     if layersPattern?.isEmpty == false, layersToTransform == nil {
       throw AdapterError("`layers_pattern` says nothing without `layers_to_transform`; give both.")
@@ -124,7 +129,9 @@ public struct TargetModules: Sendable, Hashable {
     guard let layers = layersToTransform, !layers.isEmpty else { return true }
     let patterns = layersPattern?.isEmpty == false ? layersPattern! : ["[^.]*"]
     for pattern in patterns {
-      if let index = try RegularExpression(#"^.*\.\#(pattern)\.(\d+)\."#).firstGroup(in: path).flatMap({ Int($0) }) {
+      if let index = try RegularExpression(#"^.*\.\#(pattern)\.(\d+)\."#).firstGroup(in: path).flatMap({
+        Int($0)
+      }) {
         return layers.contains(index)
       }
     }
@@ -159,7 +166,9 @@ struct RegularExpression {
   func matchesWhole(_ text: String) -> Bool {
     let whole = NSRange(text.startIndex..., in: text)
     // An alternation takes its first match; only asking for the end as well makes it look further.
-    guard let anchored = try? NSRegularExpression(pattern: #"\A(?:\#(expression.pattern))\z"#) else { return false }
+    guard let anchored = try? NSRegularExpression(pattern: #"\A(?:\#(expression.pattern))\z"#) else {
+      return false
+    }
     return anchored.firstMatch(in: text, range: whole) != nil
   }
 

@@ -54,3 +54,15 @@ extension StoredTensor {
       wanted, device: device)
   }
 }
+
+extension TensorToWrite {
+  /// A tensor of the engine under `name`; it is copied to the host when it is written.
+  public init(name: String, tensor: Tensor) {
+    self.init(name: name, dtype: tensor.dtype, shape: tensor.shape) { consume in
+      let host = try tensor.detached().to(device: .cpu).contiguous()
+      try withExtendedLifetime(host) {
+        try consume(UnsafeRawBufferPointer(start: host.hostPointer, count: host.byteCount))
+      }
+    }
+  }
+}

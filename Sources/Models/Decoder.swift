@@ -27,7 +27,8 @@ public final class DecoderAttention: Module {
   }
 
   /// `[T, hidden]` → `[T, hidden]`.
-  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?) throws
+  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?)
+    throws
     -> Tensor
   {
     let headDimension = configuration.headDimension
@@ -60,9 +61,11 @@ public final class DecoderMLP: Module {
 
   init(_ configuration: DecoderConfiguration) throws {
     className = configuration.className
-    gateProj = try Linear(configuration.hiddenSize, configuration.intermediateSize, bias: configuration.mlpBias)
+    gateProj = try Linear(
+      configuration.hiddenSize, configuration.intermediateSize, bias: configuration.mlpBias)
     upProj = try Linear(configuration.hiddenSize, configuration.intermediateSize, bias: configuration.mlpBias)
-    downProj = try Linear(configuration.intermediateSize, configuration.hiddenSize, bias: configuration.mlpBias)
+    downProj = try Linear(
+      configuration.intermediateSize, configuration.hiddenSize, bias: configuration.mlpBias)
     actFn = try configuration.source.activation("hidden_act")
   }
 
@@ -92,7 +95,8 @@ public final class DecoderLayer: Module {
   }
 
   /// `[T, hidden]` → `[T, hidden]`.
-  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?) throws
+  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?)
+    throws
     -> Tensor
   {
     let attended = try input + selfAttn(inputLayernorm(input), rotary: rotary, layout: layout, cache: cache)

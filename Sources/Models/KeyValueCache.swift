@@ -35,10 +35,12 @@ public final class KeyValueCache {
     for (sequence, tokens) in layout.sequences.enumerated() {
       let place = lengths[sequence]..<ends[sequence]
       try layer.keys.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(key.slice(tokens))
-      try layer.values.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(value.slice(tokens))
+      try layer.values.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(
+        value.slice(tokens))
     }
     return try cachedAttention(
-      query, keys: layer.keys, values: layer.values, lengths: ends, layout: layout, scale: scale, window: window)
+      query, keys: layer.keys, values: layer.values, lengths: ends, layout: layout, scale: scale,
+      window: window)
   }
 
   /// Counts the tokens of `layout` as read; called once all layers have seen them.

@@ -14,17 +14,21 @@ extension ModelConfiguration {
       ?? number("rope_theta", default: defaultBase)
     guard base > 1 else { throw ModelError("`rope_theta` in \(source) is \(base); it must be above 1.") }
     guard dimension % 2 == 0, dimension >= 4 else {
-      throw ModelError("heads of \(dimension) features in \(source) cannot be rotated; an even number from 4 is wanted.")
+      throw ModelError(
+        "heads of \(dimension) features in \(source) cannot be rotated; an even number from 4 is wanted.")
     }
     let scaling = try parameters.map { try rotaryScaling($0, context: context) } ?? .none
     return RotaryEmbedding(dimension: dimension, base: base, context: context, scaling: scaling, name: name)
   }
 
-  private func rotaryScaling(_ parameters: ModelConfiguration, context: Int) throws -> RotaryEmbedding.Scaling {
+  private func rotaryScaling(_ parameters: ModelConfiguration, context: Int) throws -> RotaryEmbedding.Scaling
+  {
     let kind = try parameters.string("rope_type", default: parameters.string("type", default: "default"))
     func positive(_ key: String, default fallback: Double? = nil) throws -> Double {
       let value = try parameters.number(key, default: fallback)
-      guard value > 0 else { throw ModelError("`\(key)` of \(parameters.source) is \(value); it must be above 0.") }
+      guard value > 0 else {
+        throw ModelError("`\(key)` of \(parameters.source) is \(value); it must be above 0.")
+      }
       return value
     }
     switch kind {

@@ -34,7 +34,8 @@ public struct ModelFamily: Sendable {
     guard let family = catalogue.first(where: { $0.modelType == modelType }) else {
       let known = catalogue.map(\.modelType).joined(separator: ", ")
       throw ModelError(
-        "\(configuration.source) describes a model of type `\(modelType)`, which Graft does not have; it has \(known).")
+        "\(configuration.source) describes a model of type `\(modelType)`, which Graft does not have; it has \(known)."
+      )
     }
     return family
   }

@@ -31,6 +31,7 @@ public func cachedAttention(
   window: Int? = nil
 ) throws -> Tensor {
   try Tensor.cachedAttention(
-    query, keys: keys, values: values, offsets: layout.offsetsTensor, lengths: Tensor(lengths.map(Int32.init)),
+    query, keys: keys, values: values, offsets: layout.offsetsTensor,
+    lengths: Tensor(lengths.map(Int32.init)),
     scale: scale, causal: true, window: window ?? 0)
 }

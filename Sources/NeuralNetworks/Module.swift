@@ -72,7 +72,9 @@ extension Module {
       case .parameter: break
       case .module(let module): result += module.namedModules(prefix: path)
       case .list(let modules):
-        for (index, module) in modules.enumerated() { result += module.namedModules(prefix: "\(path).\(index)") }
+        for (index, module) in modules.enumerated() {
+          result += module.namedModules(prefix: "\(path).\(index)")
+        }
       }
     }
     return result

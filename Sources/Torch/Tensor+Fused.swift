@@ -9,21 +9,25 @@ extension Tensor {
   ///   - offsets: int32 `[N + 1]` in host memory.
   ///   - window: tokens that a token may see, itself counted; 0 is all.
   public static func raggedAttention(
-    _ query: Tensor, _ key: Tensor, _ value: Tensor, offsets: Tensor, scale: Double, causal: Bool, window: Int = 0
+    _ query: Tensor, _ key: Tensor, _ value: Tensor, offsets: Tensor, scale: Double, causal: Bool,
+    window: Int = 0
   ) throws -> Tensor {
     try checked("attention", query, key, value) {
-      ct_ragged_attention(query.handle, key.handle, value.handle, offsets.handle, scale, causal, Int64(window))
+      ct_ragged_attention(
+        query.handle, key.handle, value.handle, offsets.handle, scale, causal, Int64(window))
     }
   }
 
   /// Attention of new queries to a key-value cache; see `cachedAttention` of NeuralNetworks.
   public static func cachedAttention(
-    _ query: Tensor, keys: Tensor, values: Tensor, offsets: Tensor, lengths: Tensor, scale: Double, causal: Bool,
+    _ query: Tensor, keys: Tensor, values: Tensor, offsets: Tensor, lengths: Tensor, scale: Double,
+    causal: Bool,
     window: Int = 0
   ) throws -> Tensor {
     try checked("cached attention", query, keys, values) {
       ct_cached_attention(
-        query.handle, keys.handle, values.handle, offsets.handle, lengths.handle, scale, causal, Int64(window))
+        query.handle, keys.handle, values.handle, offsets.handle, lengths.handle, scale, causal, Int64(window)
+      )
     }
   }
 

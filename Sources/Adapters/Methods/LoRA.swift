@@ -48,9 +48,11 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
   public init(
     r: Int = 8, loraAlpha: Double = 8, loraDropout: Double = 0, targetModules: ModuleSelection? = nil,
     excludeModules: ModuleSelection? = nil, bias: Bias = .none, useRSLoRA: Bool = false,
-    modulesToSave: [String]? = nil, initLoRAWeights: Initialization = .kaiming, layersToTransform: [Int]? = nil,
+    modulesToSave: [String]? = nil, initLoRAWeights: Initialization = .kaiming,
+    layersToTransform: [Int]? = nil,
     layersPattern: [String]? = nil, rankPattern: OrderedDictionary<String, Double> = [:],
-    alphaPattern: OrderedDictionary<String, Double> = [:], loraBias: Bool = false, taskType: String? = "CAUSAL_LM"
+    alphaPattern: OrderedDictionary<String, Double> = [:], loraBias: Bool = false,
+    taskType: String? = "CAUSAL_LM"
   ) {
     self.r = r
     self.loraAlpha = loraAlpha
@@ -83,7 +85,8 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       r: try fields.integer("r", default: 8), loraAlpha: try fields.number("lora_alpha", default: 8),
       loraDropout: try fields.number("lora_dropout", default: 0))
     targets = TargetModules(
-      targetModules: try fields.modules("target_modules"), excludeModules: try fields.modules("exclude_modules"),
+      targetModules: try fields.modules("target_modules"),
+      excludeModules: try fields.modules("exclude_modules"),
       layersToTransform: try fields.integers("layers_to_transform"),
       layersPattern: try fields.strings("layers_pattern"))
     useRSLoRA = try fields.bool("use_rslora", default: false)
@@ -104,13 +107,16 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     case .string(let name) where name.lowercased() == "true": initLoRAWeights = .kaiming
     case let other?:
       throw AdapterError(
-        "`init_lora_weights` in \(fields.source) is \(other.serialized()); it can be true, false or \"gaussian\".")
+        "`init_lora_weights` in \(fields.source) is \(other.serialized()); it can be true, false or \"gaussian\"."
+      )
     }
     guard (0..<1).contains(loraDropout) else {
-      throw AdapterError("`lora_dropout` in \(fields.source) is \(loraDropout); a probability below 1 is wanted.")
+      throw AdapterError(
+        "`lora_dropout` in \(fields.source) is \(loraDropout); a probability below 1 is wanted.")
     }
     for (key, rank) in rankPattern where !(1...65_536).contains(rank) || rank != rank.rounded() {
-      throw AdapterError("`rank_pattern` in \(fields.source) gives `\(key)` the rank \(rank); a whole number is wanted.")
+      throw AdapterError(
+        "`rank_pattern` in \(fields.source) gives `\(key)` the rank \(rank); a whole number is wanted.")
     }
     if try fields.bool("fan_in_fan_out", default: false) {
       throw AdapterError(
@@ -129,7 +135,8 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       "target_modules": targets.targetModules?.asJSON ?? .null,
       "exclude_modules": targets.excludeModules?.asJSON ?? .null,
       "layers_to_transform": targets.layersToTransform.map { .array($0.map(JSONValue.integer)) } ?? .null,
-      "layers_pattern": list(targets.layersPattern), "bias": .string(bias.rawValue), "use_rslora": .bool(useRSLoRA),
+      "layers_pattern": list(targets.layersPattern), "bias": .string(bias.rawValue),
+      "use_rslora": .bool(useRSLoRA),
       "init_lora_weights": initLoRAWeights.asJSON, "rank_pattern": object(rankPattern),
       "alpha_pattern": object(alphaPattern), "lora_bias": .bool(loraBias), "fan_in_fan_out": false,
       "use_dora": false, "megatron_config": .null, "megatron_core": "megatron.core", "loftq_config": [:],
@@ -188,7 +195,9 @@ final class LoRA: Adapter {
       case let layer as Linear:
         let adapter = try LoRALinear(layer, rank: rank, scale: scale, configuration, device: model.device)
         linears.append((path, layer, adapter))
-        if layer === model.outputEmbedding { companions.append(("\(path).base_layer.weight", try layer.weight.dense())) }
+        if layer === model.outputEmbedding {
+          companions.append(("\(path).base_layer.weight", try layer.weight.dense()))
+        }
       case let table as Embedding:
         embeddings.append((path, table, try LoRAEmbedding(table, rank: rank, scale: scale, configuration)))
         companions.append(("\(path).base_layer.weight", table.weight.value))
@@ -205,7 +214,9 @@ final class LoRA: Adapter {
   private func biasReplacements(in model: any CausalLanguageModel) throws -> [ParameterReplacement] {
     let targeted = Set(linears.map(\.path))
     return try model.namedModules().compactMap { path, module in
-      guard let layer = module as? Linear, let bias = layer.bias, configuration.bias != .none else { return nil }
+      guard let layer = module as? Linear, let bias = layer.bias, configuration.bias != .none else {
+        return nil
+      }
       if targeted.contains(path) {
         return try ParameterReplacement(key: "\(path).base_layer.bias", place: .parameter(bias))
       }
@@ -250,7 +261,8 @@ final class LoRA: Adapter {
       guard adapter.bias == nil || layer.bias != nil else {
         try unmerge()
         throw AdapterError(
-          "\(path) has no bias that `lora_bias` could be merged into. Use the adapter unmerged, or train without lora_bias.")
+          "\(path) has no bias that `lora_bias` could be merged into. Use the adapter unmerged, or train without lora_bias."
+        )
       }
       let (storage, base) = (layer.weight, try layer.weight.dense())
       // A new storage: the base's own may be shared with the input embedding, and is what unmerging puts back.
@@ -308,12 +320,15 @@ final class LoRALinear: LinearAdapter {
   func forward(
     _ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor
   ) throws -> Tensor {
-    let mask = try dropout > 0 ? Tensor.ones(input.shape, dtype: input.dtype, device: input.device).dropout(dropout) : nil
+    let mask =
+      try dropout > 0
+      ? Tensor.ones(input.shape, dtype: input.dtype, device: input.device).dropout(dropout) : nil
     if isInnermost, bias == nil, input.rank == 2, let weight = layer.weight.parameter?.value,
       weight.dtype == input.dtype
     {
       return try input.loraLinear(
-        weight: weight, bias: layer.bias?.value(like: input), a: a.value, b: b.value, scale: scale, mask: mask)
+        weight: weight, bias: layer.bias?.value(like: input), a: a.value, b: b.value, scale: scale, mask: mask
+      )
     }
     let dropped = try mask.map { try input * $0 } ?? input
     let low = try dropped.linear(a.value(like: input))  // [T, r]
@@ -379,5 +394,7 @@ extension LoRAConfig.Initialization {
 
 extension Double {
   /// Whole numbers without a fraction, as PEFT's users write `r` and `lora_alpha`.
-  fileprivate var asJSON: JSONValue { self == rounded() && abs(self) < 1e15 ? .integer(Int(self)) : .number(self) }
+  fileprivate var asJSON: JSONValue {
+    self == rounded() && abs(self) < 1e15 ? .integer(Int(self)) : .number(self)
+  }
 }

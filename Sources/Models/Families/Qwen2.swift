@@ -12,7 +12,8 @@ extension ModelFamily {
 
   /// `layer_types` when given, else a window from layer `max_window_layers` on.
   private static func slidingWindows(_ source: ModelConfiguration, layerCount: Int) throws -> [Int?] {
-    guard try source.bool("use_sliding_window", default: false), source.json["sliding_window"]?.isNull == false
+    guard try source.bool("use_sliding_window", default: false),
+      source.json["sliding_window"]?.isNull == false
     else { return [] }
     let window = try source.integer("sliding_window", default: 4096)
     if let types = try source.strings("layer_types") {

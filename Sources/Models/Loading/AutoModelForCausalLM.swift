@@ -16,7 +16,8 @@ public enum AutoModelForCausalLM {
     try fromPretrained(PretrainedSource(path), dtype: dtype, device: device)
   }
 
-  public static func fromPretrained(_ source: PretrainedSource, dtype: DType? = nil, device: Device = .cpu) throws
+  public static func fromPretrained(_ source: PretrainedSource, dtype: DType? = nil, device: Device = .cpu)
+    throws
     -> any CausalLanguageModel
   {
     try Engine.prepare(device)
@@ -50,7 +51,8 @@ extension CausalLanguageModel {
 
     for name in order {
       guard let shape = try source.shape(name) else {
-        let tied = name == "lm_head.weight" ? "; set `tie_word_embeddings` if it is the input embedding," : ","
+        let tied =
+          name == "lm_head.weight" ? "; set `tie_word_embeddings` if it is the input embedding," : ","
         throw ModelError(
           "`\(name)` is missing from the weights at \(source.url.path)\(tied) or download the model again.")
       }
@@ -62,12 +64,15 @@ extension CausalLanguageModel {
       }
     }
     // Older checkpoints store what the model computes by itself.
-    let unused = stored.subtracting(order).subtracting(aliases).filter { !$0.hasSuffix("rotary_emb.inv_freq") }
+    let unused = stored.subtracting(order).subtracting(aliases).filter {
+      !$0.hasSuffix("rotary_emb.inv_freq")
+    }
     guard unused.isEmpty else {
       let names = unused.sorted().prefix(3).map { "`\($0)`" }.joined(separator: ", ")
       throw ModelError(
         "The weights at \(source.url.path) hold \(unused.count) tensors that a \(typeName) of this configuration does "
-          + "not have, such as \(names). Check `architectures` and `model_type` in \(source.configuration.source).")
+          + "not have, such as \(names). Check `architectures` and `model_type` in \(source.configuration.source)."
+      )
     }
 
     for name in order {

@@ -21,7 +21,8 @@ public struct GGUFArchitecture: Sendable {
   // MARK: Configuration
 
   /// The `config.json` that the metadata amounts to.
-  func configuration(of file: GGUFFile, modelType: String, architecture: String) throws -> ModelConfiguration {
+  func configuration(of file: GGUFFile, modelType: String, architecture: String) throws -> ModelConfiguration
+  {
     let values = file.values
     func key(_ name: String) -> String { "\(self.name).\(name)" }
 
@@ -47,7 +48,9 @@ public struct GGUFArchitecture: Sendable {
       "attention_bias": .bool(file.contains("blk.0.attn_output.bias")),
       "mlp_bias": .bool(file.contains("blk.0.ffn_down.bias")),
     ]
-    if let dimension = try values.optionalInteger(key("attention.key_length")), heads > 0, dimension != hidden / heads {
+    if let dimension = try values.optionalInteger(key("attention.key_length")), heads > 0,
+      dimension != hidden / heads
+    {
       json["head_dim"] = .integer(dimension)
     }
     if let scaling = try ropeScaling(of: file, context: context) { json["rope_scaling"] = scaling }
@@ -63,7 +66,9 @@ public struct GGUFArchitecture: Sendable {
   private func ropeScaling(of file: GGUFFile, context: Int) throws -> JSONValue? {
     let values = file.values
     if file.contains("rope_freqs.weight") { return try llama3Scaling(of: file) }
-    guard let kind = try values.optionalString("\(name).rope.scaling.type"), kind != "none" else { return nil }
+    guard let kind = try values.optionalString("\(name).rope.scaling.type"), kind != "none" else {
+      return nil
+    }
     var scaling: OrderedDictionary<String, JSONValue> = ["rope_type": .string(kind)]
     scaling["factor"] = .number(try values.number("\(name).rope.scaling.factor"))
     if let original = try values.optionalInteger("\(name).rope.scaling.original_context_length") {
@@ -79,7 +84,8 @@ public struct GGUFArchitecture: Sendable {
     let factor = Double(stored.last ?? 0)
     guard [8, 32].contains(factor), stored.first == 1 else {
       throw FormatError(
-        .unsupported, in: file.url, "`rope_freqs.weight` holds frequency factors that are not those of a Llama 3 model",
+        .unsupported, in: file.url,
+        "`rope_freqs.weight` holds frequency factors that are not those of a Llama 3 model",
         remedy: "Use the safetensors form of this model")
     }
     return [
@@ -113,7 +119,8 @@ public struct GGUFArchitecture: Sendable {
   }
 
   /// The rows of a query or key projection in the order of Hugging Face, whose rotary pairs lie half a head apart.
-  func restored(_ tensor: Tensor, checkpointName: String, configuration: ModelConfiguration) throws -> Tensor {
+  func restored(_ tensor: Tensor, checkpointName: String, configuration: ModelConfiguration) throws -> Tensor
+  {
     guard interleavesRotaryPairs else { return tensor }
     let heads: Int
     if checkpointName.contains("self_attn.q_proj") {
@@ -126,7 +133,8 @@ public struct GGUFArchitecture: Sendable {
     let rest = Array(tensor.shape.dropFirst())
     guard tensor.size(0) % (2 * heads) == 0 else {
       throw ModelError(
-        "\(checkpointName) in \(configuration.source) has \(tensor.size(0)) rows, which \(heads) heads do not share evenly.")
+        "\(checkpointName) in \(configuration.source) has \(tensor.size(0)) rows, which \(heads) heads do not share evenly."
+      )
     }
     // [heads, pairs, 2, …] → [heads, 2, pairs, …]
     return try tensor.reshaped([heads, tensor.size(0) / heads / 2, 2] + rest)

@@ -56,11 +56,13 @@ public struct PretrainedSource: Sendable {
 
   private init(gguf file: GGUFFile) throws {
     let name = file.values.architecture ?? "unnamed"
-    guard let family = ModelFamily.catalogue.first(where: { $0.gguf?.name == name }), let architecture = family.gguf
+    guard let family = ModelFamily.catalogue.first(where: { $0.gguf?.name == name }),
+      let architecture = family.gguf
     else {
       let known = ModelFamily.catalogue.compactMap(\.gguf?.name).joined(separator: ", ")
       throw ModelError(
-        "\(file.url.path) holds a model of the architecture `\(name)`, which Graft does not have; it has \(known).")
+        "\(file.url.path) holds a model of the architecture `\(name)`, which Graft does not have; it has \(known)."
+      )
     }
     url = file.url
     layout = .gguf(file)
