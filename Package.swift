@@ -73,6 +73,7 @@ let package = Package(
       exclude: ["benchmark.py"]),
 
     // MARK: Tests
+    .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers", "JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "Torch"], exclude: ["Fixtures"]),
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON"], exclude: ["Fixtures"]),

@@ -11,16 +11,15 @@ public struct Encoding: Equatable, Sendable {
   /// Whether the post-processor added the token.
   public internal(set) var isSpecial: [Bool]
   /// Leading and trailing white space in each token, which some post-processors take out of offsets.
-  var spaces: [(leading: Int, trailing: Int)]
+  var spaces: [(leading: Int, trailing: Int)] = []
+  /// The text that offsets refer to, as long as post-processors may want to see it.
+  var source: [UInt8] = []
 
-  init(
-    ids: [Int32] = [], offsets: [Range<Int>] = [], spaces: [(leading: Int, trailing: Int)] = []
-  ) {
-    self.ids = ids
-    self.offsets = offsets
-    self.spaces = spaces
-    typeIDs = [Int32](repeating: 0, count: ids.count)
-    isSpecial = [Bool](repeating: false, count: ids.count)
+  init() {
+    ids = []
+    offsets = []
+    typeIDs = []
+    isSpecial = []
   }
 
   init(specialTokens ids: [Int32], type: Int32) {
@@ -39,7 +38,6 @@ public struct Encoding: Equatable, Sendable {
       offsets += encoding.offsets
       typeIDs += encoding.typeIDs
       isSpecial += encoding.isSpecial
-      spaces += encoding.spaces
     }
   }
 

@@ -33,6 +33,7 @@ public struct StreamingDecoder: Sendable {
     // A skipped token must not take part: it would push the others out of the window.
     guard tokenizer.decoding.bytes(id, skipSpecialTokens) != nil else { return "" }
     window.append(id)
+    guard !tokenizer.decoding.isOpen(id) else { return "" }
     let (text, new) = unsettled()
     // A replacement character at the end may be the start of a character whose other bytes follow.
     guard !new.isEmpty, !text.elementsEqual(text.dropLast(3) + [0xEF, 0xBF, 0xBD]) else { return "" }

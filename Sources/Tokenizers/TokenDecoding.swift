@@ -8,6 +8,9 @@ struct TokenDecoding: Sendable {
   /// Whether the text is the tokens' bytes, one after another, and nothing else.
   let isByteLevel: Bool
 
+  /// Whether tokens like `<0xE4>` are joined into characters.
+  private let fallsBackToBytes: Bool
+
   private struct Token: Sendable {
     let start: Int
     let length: Int
@@ -22,8 +25,8 @@ struct TokenDecoding: Sendable {
       decoder = sequence.decoders[0]
     }
     isByteLevel = decoder is ByteLevelDecoder
+    fallsBackToBytes = Self.fallsBackToBytes(decoder)
     self.decoder = decoder
-    let properties = ScalarProperties.shared
     var arena: [UInt8] = []
     var tokens: [Token?] = []
     let upperBound = max(
@@ -38,16 +41,29 @@ struct TokenDecoding: Sendable {
       }
       let start = arena.count
       let scalars = UTF8Text.scalars(content)
-      let isSpace = { (scalar: UInt32) in scalar == 0x120 || properties.isWhitespace(scalar) }
+      let spaces = Self.spaces(scalars)
       arena += isByteLevel ? ByteAlphabet.decode(scalars) ?? content : content
       tokens.append(
         Token(
           start: start, length: arena.count - start, isSpecial: addedVocabulary.isSpecial(content),
-          leadingSpaces: UInt16(clamping: scalars.prefix(while: isSpace).count),
-          trailingSpaces: UInt16(clamping: scalars.reversed().prefix(while: isSpace).count)))
+          leadingSpaces: UInt16(clamping: spaces.leading),
+          trailingSpaces: UInt16(clamping: spaces.trailing)))
     }
     self.arena = arena
     self.tokens = tokens
+  }
+
+  private static func fallsBackToBytes(_ decoder: (any TokenDecoder)?) -> Bool {
+    if let sequence = decoder as? DecoderSequence {
+      return sequence.decoders.contains(where: fallsBackToBytes)
+    }
+    return decoder is ByteFallbackDecoder
+  }
+
+  /// Whether the text of a token depends on how the run of bytes that it stands in goes on: one that
+  /// turns out to be no UTF-8 is replaced as a whole.
+  func isOpen(_ id: Int32) -> Bool {
+    fallsBackToBytes && bytes(id, false).flatMap(ByteFallbackDecoder.byte) != nil
   }
 
   private func token(_ id: Int32) -> Token? {
@@ -57,6 +73,15 @@ struct TokenDecoding: Sendable {
   /// White space at the ends of a token, `Ġ` (U+0120) included.
   func spaces(_ id: Int32) -> (leading: Int, trailing: Int) {
     token(id).map { (Int($0.leadingSpaces), Int($0.trailingSpaces)) } ?? (0, 0)
+  }
+
+  /// White space at the ends of a text, `Ġ` (U+0120) included.
+  static func spaces(_ scalars: [UInt32]) -> (leading: Int, trailing: Int) {
+    let properties = ScalarProperties.shared
+    func isSpace(_ scalar: UInt32) -> Bool { scalar == 0x120 || properties.isWhitespace(scalar) }
+    return (
+      scalars.prefix(while: isSpace).count, scalars.reversed().prefix(while: isSpace).count
+    )
   }
 
   /// What a token contributes; nil for ids without a token, and for special ones that are skipped.

@@ -158,8 +158,9 @@ public final class Tokenizer: Sendable {
 
   private func encoding(of source: String, type: Int32) -> Encoding {
     var source = source
-    let text = pieces(of: source.withUTF8 { Array($0) }, tracksSource: true)
     var encoding = Encoding()
+    encoding.source = source.withUTF8 { Array($0) }
+    let text = pieces(of: encoding.source, tracksSource: true)
     var sink = TokenSink(wantsLengths: true)
     caches.withCache { cache in
       text.bytes.withUnsafeBufferPointer { buffer in
@@ -167,6 +168,9 @@ public final class Tokenizer: Sendable {
           guard piece.isText else {
             sink.append(piece.token, length: piece.end - piece.start)
             encoding.offsets.append(text.source(of: piece.start..<piece.end))
+            // With the white space that the token took along.
+            encoding.spaces.append(
+              TokenDecoding.spaces(UTF8Text.scalars(Array(text.bytes[piece.start..<piece.end]))))
             continue
           }
           let first = sink.ids.count
@@ -180,13 +184,13 @@ public final class Tokenizer: Sendable {
             encoding.offsets.append(text.source(of: position..<end))
             position = end
           }
+          encoding.spaces += sink.ids[first...].map(decoding.spaces)
         }
       }
     }
     encoding.ids = sink.ids
     encoding.typeIDs = [Int32](repeating: type, count: sink.ids.count)
     encoding.isSpecial = [Bool](repeating: false, count: sink.ids.count)
-    encoding.spaces = sink.ids.map(decoding.spaces)
     return encoding
   }
 

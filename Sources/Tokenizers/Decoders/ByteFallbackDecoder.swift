@@ -27,7 +27,8 @@ struct ByteFallbackDecoder: TokenDecoder {
   }
 
   /// The byte of a token of the form `<0xE4>`.
-  private static func byte(_ token: [UInt8]) -> UInt8? {
+  static func byte(_ token: some Collection<UInt8>) -> UInt8? {
+    let token = Array(token)
     guard token.count == 6, token.starts(with: Array("<0x".utf8)), token[5] == 0x3E else { return nil }
     let digits = token[3..<5].map { Character(Unicode.Scalar($0)).hexDigitValue }
     guard let high = digits[0], let low = digits[1] else { return nil }

@@ -17,9 +17,11 @@ struct GGUFPreTokenizer {
     func add(_ keys: [String], _ make: @escaping @Sendable (Bool) -> GGUFPreTokenizer) {
       for key in keys { names[key] = make }
     }
-    add(["gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "gigachat", "roberta-bpe", "jina-es", "jina-de",
+    add([
+      "gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "gigachat", "roberta-bpe", "jina-es", "jina-de",
       "jina-v1-en", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "trillion",
-      "granite-docling"]) {
+      "granite-docling",
+    ]) {
       .init(normalizer: .null, preTokenizer: byteLevel($0, usesRegex: true))
     }
     add(["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"]) {

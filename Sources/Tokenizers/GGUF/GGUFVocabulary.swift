@@ -28,7 +28,8 @@ public struct GGUFVocabulary: Sendable {
 
   /// The values of `tokenizer.ggml.token_type`.
   public enum TokenType: Int32, Sendable {
-    case normal = 1, unknown, control, userDefined, unused, byte
+    case normal = 1
+    case unknown, control, userDefined, unused, byte
   }
 
   public init(

@@ -72,7 +72,8 @@ struct GGUFConverter {
   }
 
   private static func malformed(_ what: String) -> TokenizerError {
-    TokenizerError(.malformed, "The tokenizer in the GGUF file contradicts itself: \(what). Download the file again.")
+    TokenizerError(
+      .malformed, "The tokenizer in the GGUF file contradicts itself: \(what). Download the file again.")
   }
 
   /// Rows of the embedding matrix that no token has are listed as `[PAD151700]` by converters.
@@ -129,7 +130,8 @@ struct GGUFConverter {
     var special: OrderedDictionary<String, JSONValue> = [:]
     func piece(_ id: Int?, _ key: String, _ type: Int) throws(TokenizerError) -> JSONValue {
       guard let id else {
-        throw Self.malformed("`tokenizer.ggml.add_\(key)_token` is set without `tokenizer.ggml.\(key)_token_id`")
+        throw Self.malformed(
+          "`tokenizer.ggml.add_\(key)_token` is set without `tokenizer.ggml.\(key)_token_id`")
       }
       let token = vocabulary.tokens[id]
       special[token] = ["id": .string(token), "ids": [.integer(id)], "tokens": [.string(token)]]

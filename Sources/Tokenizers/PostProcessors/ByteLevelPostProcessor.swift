@@ -23,18 +23,30 @@ struct ByteLevelPostProcessor: PostProcessor {
 extension Encoding {
   /// Narrows each token's offsets by the white space at the ends of the token. The space that the
   /// pre-tokenizer put before the first word was never part of the text and is not taken off it.
+  ///
+  /// White space is counted in characters and taken off in characters of the text: a space that
+  /// was put before a Chinese word has that word's first character as its place.
   mutating func trimSpace(addsPrefixSpace: Bool) {
-    for index in ids.indices {
-      var (leading, trailing) = spaces[index]
-      guard leading > 0 || trailing > 0 else { continue }
-      var (start, end) = (offsets[index].lowerBound, offsets[index].upperBound)
-      if leading > 0 {
-        if index == 0 || start == 0, addsPrefixSpace, leading == 1 { leading = 0 }
-        start = min(start + leading, end)
+    source.withUnsafeBufferPointer { source in
+      for index in ids.indices {
+        var (leading, trailing) = spaces[index]
+        var (start, end) = (offsets[index].lowerBound, offsets[index].upperBound)
+        if leading > 0 {
+          if index == 0 || start == 0, addsPrefixSpace, leading == 1 { leading = 0 }
+          while leading > 0, start < end {
+            start += UTF8Text.scalar(source, at: start).length
+            leading -= 1
+          }
+        }
+        // Only where that many characters stand before the end of the token.
+        var trimmed = end
+        while trailing > 0, trimmed > 0 {
+          trimmed = UTF8Text.start(source, before: trimmed)
+          trailing -= 1
+        }
+        if trailing == 0 { end = max(trimmed, start) }
+        offsets[index] = start..<end
       }
-      if trailing > 0, end >= trailing { end = max(end - trailing, start) }
-      trailing = 0
-      offsets[index] = start..<end
     }
   }
 }

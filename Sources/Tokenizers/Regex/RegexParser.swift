@@ -1,5 +1,6 @@
 /// Parses the pattern syntax of `tokenizer.json`: Oniguruma's with its Ruby rules, as far as a
-/// tokenizer can have a use for it. What is not supported is an error that names it.
+/// tokenizer can have a use for it. What is not supported is an error that names it; without case,
+/// scalars are compared one by one (`ß` is not `ss`).
 struct RegexParser {
   private let pattern: String
   private let scalars: [UInt32]
@@ -288,8 +289,8 @@ struct RegexParser {
     switch next {
     case "d": return Self.decimal
     case "D": return Self.decimal.inverted
-    case "w": return Self.word
-    case "W": return Self.word.inverted
+    case "w": return inClass ? Self.wordInClass : Self.word
+    case "W": return (inClass ? Self.wordInClass : Self.word).inverted
     case "s": return Self.space
     case "S": return Self.space.inverted
     case "h": return Self.hexadecimal
@@ -453,6 +454,9 @@ struct RegexParser {
   private static let decimal = category { $0 == "Nd" }
   private static let space = ScalarSet { $0 & ScalarProperties.patternSpace != 0 }
   private static let word = ScalarSet { $0 & ScalarProperties.patternWord != 0 }
+  /// Inside a class, Oniguruma's `\w` does not have `²³¹¼½¾`; outside it does.
+  private static let wordInClass = word.intersection(
+    ScalarSet([0xB2...0xB3, 0xB9...0xB9, 0xBC...0xBE]).inverted)
   private static let hexadecimal = ScalarSet([0x30...0x39, 0x41...0x46, 0x61...0x66])
 
   private static func category(_ matches: (String) -> Bool) -> ScalarSet {
