@@ -65,6 +65,15 @@ at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::T
 at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                           const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
 
+// MARK: Packed weights
+
+/// A copy of a bf16 weight `[outputs, inputs]` in the layout that oneDNN multiplies fastest by about `tokens` rows; an
+/// undefined tensor where the engine or the processor has none. The copy takes the memory of the weight again.
+at::Tensor packLinearWeight(const at::Tensor& weight, int64_t tokens);
+
+/// x `[…, inputs]` through a packed weight (and bias, which may be undefined); not differentiable.
+at::Tensor packedLinear(const at::Tensor& x, const at::Tensor& packedWeight, const at::Tensor& bias = {});
+
 // MARK: Loss
 
 /// The sum of the cross-entropies of hidden states `[S, hidden]` projected by `[vocabulary, hidden]`, against labels
