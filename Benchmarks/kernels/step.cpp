@@ -1,7 +1,7 @@
 // A whole training step made of the kernels: forward and backward of a Llama-shaped model with random weights, LoRA of
 // rank 8 on q, k, v and o, in bf16. Prints what a step costs and its parts' ceiling.
 //
-//   step [smollm2|qwen] [sequences] [length] [supervised fraction]
+//   step [smollm2|qwen] [sequences] [length] [supervised fraction] [anything: the allocator left as it is]
 
 #include <sys/resource.h>
 #include <torch/torch.h>
@@ -44,9 +44,7 @@ int main(int count, char** arguments) {
                 length = count > 3 ? std::atoll(arguments[3]) : 425;
   const double supervised = count > 4 ? std::atof(arguments[4]) : 0.5;
   const Shape shape = model == "qwen" ? Shape{896, 14, 2, 64, 4864, 151936, 24} : Shape{576, 9, 3, 64, 1536, 49152, 30};
-#ifdef GRAFT_ALLOCATOR
-  if (std::getenv("PLAIN_ALLOCATOR") == nullptr) graft::configureAllocator();
-#endif
+  if (count <= 5) graft::configureAllocator();
   at::manual_seed(0);
   const auto bf16 = at::TensorOptions().dtype(at::kBFloat16);
   const int64_t qkvSize = (shape.heads + 2 * shape.keyHeads) * shape.headSize,

@@ -1,0 +1,233 @@
+// Every kernel against its ATen twin and against the twin in fp64, outputs and gradients, in each instruction set that
+// this processor has. fp32 must be within 1e-5 (relative, in norm) of fp64, bf16 no further from it than ATen's bf16.
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "../../Sources/CTorch/Kernels/Kernels.h"
+#include "../../Sources/CTorch/Kernels/SIMD/Variant.h"
+
+using at::Tensor;
+using Tensors = std::vector<Tensor>;
+using Function = std::function<Tensors(const Tensors&)>;
+
+static int failures = 0, comparisons = 0;
+
+static double distance(const Tensor& x, const Tensor& reference) {
+  const auto wide = reference.to(at::kDouble);
+  return ((x.to(at::kDouble) - wide).norm() / (wide.norm() + 1e-30)).item<double>();
+}
+
+/// Outputs, then the gradients of the floating inputs.
+static Tensors evaluate(const Function& function, const Tensors& inputs, const Tensors& gradients,
+                        at::ScalarType dtype) {
+  Tensors leaves, wanted;
+  for (const auto& input : inputs)
+    leaves.push_back(input.to(dtype).detach().clone().requires_grad_(!gradients.empty()));
+  const auto outputs = function(leaves);
+  for (size_t i = 0; i < gradients.size(); ++i) wanted.push_back(gradients[i].to(outputs[i].scalar_type()));
+  Tensors result;
+  for (const auto& output : outputs) result.push_back(output.detach());
+  if (!gradients.empty())
+    for (const auto& gradient : torch::autograd::grad(outputs, leaves, wanted)) result.push_back(gradient);
+  return result;
+}
+
+/// `slack`: how much further than ATen's bf16 a bf16 kernel may be; 1 but for rounding luck.
+static void agree(const std::string& name, const Function& kernel, const Function& twin, const Tensors& inputs,
+                  const Tensors& gradients, double slack = 1.1) {
+  for (int wanted = 3; wanted >= 0; --wanted) {
+    const auto variant = static_cast<graft::Variant>(wanted);
+    if (graft::setVariant(variant) != variant) continue;
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      Tensors rounded, roundedGradients;
+      for (const auto& input : inputs) rounded.push_back(input.to(dtype));
+      for (const auto& gradient : gradients) roundedGradients.push_back(gradient.to(dtype));
+      const auto reference = evaluate(twin, rounded, roundedGradients, at::kDouble);
+      const auto plain = evaluate(twin, rounded, roundedGradients, dtype),
+                 ours = evaluate(kernel, rounded, roundedGradients, dtype);
+      for (size_t i = 0; i < reference.size(); ++i) {
+        const double error = distance(ours[i], reference[i]), plainError = distance(plain[i], reference[i]);
+        const double limit = dtype == at::kFloat ? 1e-5 : std::max(plainError * slack, 1e-5);
+        ++comparisons;
+        if (!(error <= limit)) {
+          ++failures;
+          std::printf("%s, variant %d, %s, result %zu: %.2e from fp64, ATen %.2e\n", name.c_str(), wanted,
+                      at::toString(dtype), i, error, plainError);
+        }
+      }
+    }
+  }
+}
+
+static void attention() {
+  const auto offsets = at::tensor(std::vector<int32_t>{0, 1, 70, 70, 134, 300, 513}, at::kInt);
+  for (const int64_t size : {16, 48, 64, 128, 256})
+    for (const int64_t window : {0, 37, 100})
+      for (const bool causal : {true, false}) {
+        const double scale = 1 / std::sqrt(double(size));
+        const Function twin = [=](const Tensors& x) -> Tensors {
+          return {graft::raggedAttentionTwin(x[0].narrow(1, 0, 6), x[0].narrow(1, 6, 2), x[0].narrow(1, 8, 2), offsets,
+                                             scale, causal, window)};
+        };
+        const Tensors inputs{at::randn({513, 10, size})}, gradients{at::randn({513, 6, size})};
+        agree(
+            "attention, fused",
+            [=](const Tensors& x) -> Tensors {
+              return {graft::raggedAttentionFused(x[0], offsets, 2, scale, causal, window)};
+            },
+            twin, inputs, gradients);
+        agree(
+            "attention, views",
+            [=](const Tensors& x) -> Tensors {
+              return {graft::raggedAttention(x[0].narrow(1, 0, 6), x[0].narrow(1, 6, 2), x[0].narrow(1, 8, 2), offsets,
+                                             scale, causal, window)};
+            },
+            twin, inputs, gradients);
+      }
+  // Long enough that the backward pass cuts a sequence into slices.
+  const auto longOffsets = at::tensor(std::vector<int32_t>{0, 3000}, at::kInt);
+  agree(
+      "attention, long",
+      [=](const Tensors& x) -> Tensors { return {graft::raggedAttention(x[0], x[1], x[2], longOffsets, 0.125, true)}; },
+      [=](const Tensors& x) -> Tensors {
+        return {graft::raggedAttentionTwin(x[0], x[1], x[2], longOffsets, 0.125, true)};
+      },
+      {at::randn({3000, 4, 64}), at::randn({3000, 1, 64}), at::randn({3000, 1, 64})}, {at::randn({3000, 4, 64})});
+  // Decoding (few queries) and prefill with a cache (many).
+  for (const int queries : {1, 2, 70})
+    for (const int64_t heads : {4, 14}) {
+      const auto each = at::tensor(std::vector<int32_t>{0, queries, 2 * queries, 3 * queries}, at::kInt);
+      const auto lengths = at::tensor(std::vector<int32_t>{queries, 1500, 513}, at::kInt);
+      agree(
+          "attention, cached",
+          [=](const Tensors& x) -> Tensors {
+            return {graft::cachedAttention(x[0], x[1], x[2], each, lengths, 0.125, true, 300)};
+          },
+          [=](const Tensors& x) -> Tensors {
+            return {graft::cachedAttentionTwin(x[0], x[1], x[2], each, lengths, 0.125, true, 300)};
+          },
+          {at::randn({3 * queries, heads, 64}), at::randn({3, 1600, 2, 64}), at::randn({3, 1600, 2, 64})}, {});
+    }
+}
+
+static void loss() {
+  for (const int64_t vocabulary : {7, 5003, 70000}) {
+    const auto labels = at::randint(vocabulary, {700}, at::kLong);
+    agree(
+        "cross-entropy", [=](const Tensors& x) -> Tensors { return {graft::linearCrossEntropy(x[0], x[1], labels)}; },
+        [=](const Tensors& x) -> Tensors { return {graft::linearCrossEntropyTwin(x[0], x[1], labels)}; },
+        {at::randn({700, 64}) * 2, at::randn({vocabulary, 64}) * 0.5}, {at::scalar_tensor(1)}, 1.25);
+    agree(
+        "cross-entropy a token",
+        [=](const Tensors& x) -> Tensors {
+          return {std::get<0>(graft::linearCrossEntropyPerToken(x[0], x[1], labels)).sum()};
+        },
+        [=](const Tensors& x) -> Tensors { return {graft::linearCrossEntropyTwin(x[0], x[1], labels)}; },
+        {at::randn({700, 64}) * 2, at::randn({vocabulary, 64}) * 0.5}, {}, 1.25);
+  }
+}
+
+static void elementwise() {
+  agree(
+      "RMSNorm", [](const Tensors& x) -> Tensors { return {graft::rmsNorm(x[0], x[1], 1e-5)}; },
+      [](const Tensors& x) -> Tensors { return {graft::rmsNormTwin(x[0], x[1], 1e-5)}; },
+      {at::randn({301, 576}), at::rand({576}) + 0.5}, {at::randn({301, 576})});
+  agree(
+      "RMSNorm with residual",
+      [](const Tensors& x) -> Tensors {
+        const auto [sum, y] = graft::addRMSNorm(x[0], x[1], x[2], 1e-5);
+        return {sum, y};
+      },
+      [](const Tensors& x) -> Tensors {
+        const auto sum = x[0] + x[1];
+        return {sum, graft::rmsNormTwin(sum, x[2], 1e-5)};
+      },
+      {at::randn({301, 576}), at::randn({301, 576}), at::rand({576}) + 0.5},
+      {at::randn({301, 576}), at::randn({301, 576})});
+  agree(
+      "SwiGLU", [](const Tensors& x) -> Tensors { return {graft::swiGLU(x[0], x[1])}; },
+      [](const Tensors& x) -> Tensors { return {graft::swiGLUTwin(x[0], x[1])}; },
+      {at::randn({77, 203}) * 3, at::randn({77, 203})}, {at::randn({77, 203})});
+  agree(
+      "SwiGLU, fused", [](const Tensors& x) -> Tensors { return {graft::swiGLUFused(x[0])}; },
+      [](const Tensors& x) -> Tensors { return {graft::swiGLUTwin(x[0].narrow(1, 0, 203), x[0].narrow(1, 203, 203))}; },
+      {at::randn({77, 406}) * 3}, {at::randn({77, 203})});
+  for (const int64_t turned : {64, 32}) {
+    const auto cosines = at::randn({99, turned}), sines = at::randn({99, turned});
+    agree(
+        "rotary embedding",
+        [=](const Tensors& x) -> Tensors { return {graft::rotaryEmbedding_(x[0] * 1, cosines, sines, 64, 4)}; },
+        [=](const Tensors& x) -> Tensors { return {graft::rotaryEmbeddingTwin(x[0] * 1, cosines, sines, 64, 4)}; },
+        {at::randn({99, 320})}, {at::randn({99, 320})});
+  }
+}
+
+static void lora() {
+  const auto adapters = [](const Tensors& x) {
+    return std::vector<graft::LowRankAdapter>{{x[1], x[2], 2.0, 0}, {x[3], x[4], 0.5, 192}};
+  };
+  for (const bool dropout : {false, true}) {
+    const auto weight = at::randn({256, 192}) * 0.05, bias = at::randn({256});
+    const auto mask = dropout ? (at::rand({340, 192}) > 0.1).to(at::kFloat) / 0.9 : Tensor();
+    const auto arguments = [=](const Tensors& x) {
+      return std::make_tuple(weight.to(x[0].scalar_type()), bias.to(x[0].scalar_type()),
+                             dropout ? mask.to(x[0].scalar_type()) : Tensor());
+    };
+    agree(
+        "LoRA",
+        [=](const Tensors& x) -> Tensors {
+          const auto [w, c, m] = arguments(x);
+          return {graft::loraLinear(x[0], w, c, adapters(x), m)};
+        },
+        [=](const Tensors& x) -> Tensors {
+          const auto [w, c, m] = arguments(x);
+          return {graft::loraLinearTwin(x[0], w, c, adapters(x), m)};
+        },
+        {at::randn({340, 192}), at::randn({8, 192}) * 0.05, at::randn({192, 8}) * 0.05, at::randn({4, 192}) * 0.05,
+         at::randn({64, 4}) * 0.05},
+        {at::randn({340, 256})});
+  }
+}
+
+/// Twenty steps, beside torch::optim::AdamW.
+static void optimizer() {
+  Tensors ours, means, squares, theirs;
+  for (const int64_t count : {1, 37, 20001, 40007}) {
+    ours.push_back(at::randn({count}));
+    theirs.push_back(ours.back().clone().requires_grad_());
+    means.push_back(at::zeros({count}));
+    squares.push_back(at::zeros({count}));
+  }
+  torch::optim::AdamW reference(theirs, torch::optim::AdamWOptions(3e-3).weight_decay(0.1));
+  for (int step = 1; step <= 20; ++step) {
+    Tensors gradients;
+    for (size_t i = 0; i < ours.size(); ++i) {
+      gradients.push_back(at::randn_like(ours[i]) * 1e-3);
+      theirs[i].mutable_grad() = gradients[i].clone();
+    }
+    graft::adamWStep(ours, gradients, means, squares, {3e-3, 0.9, 0.999, 1e-8, 0.1}, step);
+    reference.step();
+  }
+  for (size_t i = 0; i < ours.size(); ++i) {
+    ++comparisons;
+    const double error = distance(ours[i], theirs[i].detach());
+    if (!(error < 1e-6)) ++failures, std::printf("AdamW: %.2e from torch::optim\n", error);
+  }
+}
+
+int main() {
+  at::manual_seed(0);
+  attention();
+  loss();
+  elementwise();
+  lora();
+  optimizer();
+  std::printf("%d comparisons, %d failures\n", comparisons, failures);
+  return failures == 0 ? 0 : 1;
+}
