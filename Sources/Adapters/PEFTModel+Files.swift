@@ -106,6 +106,11 @@ extension PEFTModel {
     if activeAdapters.isEmpty { try setAdapter(name) }
   }
 
+  /// Takes the values of an adapter that is on this model already from the files in `directory`.
+  public func loadWeights(_ name: String, from directory: URL) throws {
+    try fill(entry(name), from: Checkpoint.open(directory), at: directory.path)
+  }
+
   private func fill(_ entry: Entry, from checkpoint: any CheckpointReader, at path: String) throws {
     let companions = Set(entry.adapter.companions.map(\.key))
     var unused = Set(checkpoint.tensorNames)

@@ -1,0 +1,415 @@
+import Adapters
+import Datasets
+import Foundation
+import Models
+import NeuralNetworks
+import Torch
+
+/// Trains the active adapters of a model on examples: transformers' `Trainer`.
+///
+/// ```swift
+/// let trainer = try Trainer(model: model, arguments: arguments, trainDataset: examples, evalDataset: validation)
+/// let outcome = try trainer.train()
+/// ```
+///
+/// The loop runs on the calling thread, which it keeps: the engine's worker threads belong to the thread that calls it.
+public final class Trainer {
+  public let model: PEFTModel
+  public let arguments: TrainingArguments
+  public let objective: any Objective
+  public let trainDataset: any ExampleSource
+  public let evalDataset: (any ExampleSource)?
+
+  /// Where metrics go.
+  public var log: (any MetricsSink)?
+  /// Writes what belongs beside an adapter, such as the tokenizer's files, into a folder.
+  public var saveCompanions: ((URL) throws -> Void)?
+  /// Asked between steps; true ends the run in an orderly way.
+  public var shouldStop: () -> Bool = { false }
+  /// More metrics for evaluations, by name without `eval_`.
+  public var computeMetrics: ((PEFTModel) throws -> [String: Double])?
+
+  public internal(set) var state = TrainerState()
+
+  let optimizer: any Optimizer
+  let schedule: any LearningRateSchedule
+  let plan: DataPlan
+  let parameters: [(key: String, parameter: Parameter)]
+  let stepsPerEpoch: Int
+  private var lastEvaluatedStep = -1
+  private var lastSavedStep = -1
+  private var clock = StepClock()
+
+  /// - Throws: ``TrainingError``, `ConfigurationError` or `DataError` for arguments and data that cannot be trained with.
+  public init(
+    model: PEFTModel, arguments: TrainingArguments, trainDataset: any ExampleSource,
+    evalDataset: (any ExampleSource)? = nil, objective: any Objective = CausalLanguageModeling()
+  ) throws {
+    try arguments.validate(hasValidationData: evalDataset != nil)
+    self.model = model
+    self.arguments = arguments
+    self.objective = objective
+    self.trainDataset = trainDataset
+    self.evalDataset = evalDataset
+
+    parameters = model.trainableParameters
+    guard !parameters.isEmpty else {
+      throw TrainingError("Nothing is trainable: the model has no active adapter. Add one with PEFTModel(base, config).")
+    }
+    optimizer = try AdamW(
+      parameters, beta1: arguments.adamBeta1, beta2: arguments.adamBeta2, epsilon: arguments.adamEpsilon,
+      weightDecay: arguments.weightDecay)
+    plan = try DataPlan(
+      lengths: trainDataset.lengths,
+      options: BatchingOptions(
+        perDeviceTrainBatchSize: arguments.perDeviceTrainBatchSize, packing: arguments.packing ? .bfd : .none,
+        groupByLength: arguments.groupByLength, maxLength: arguments.maxLength,
+        shuffles: arguments.trainSamplingStrategy != .sequential,
+        dataloaderDropLast: arguments.dataloaderDropLast, seed: arguments.dataSeed ?? arguments.seed))
+
+    let batches = plan.epoch(0).count
+    guard batches > 0 else {
+      throw TrainingError(
+        "No batch is full: \(trainDataset.lengths.count) examples, per_device_train_batch_size "
+          + "\(arguments.perDeviceTrainBatchSize). Set dataloader_drop_last to false, or the batch size lower.")
+    }
+    let accumulation = arguments.gradientAccumulationSteps
+    stepsPerEpoch = (batches + accumulation - 1) / accumulation
+    state.maxSteps =
+      arguments.maxSteps > 0
+      ? arguments.maxSteps : Int((arguments.numTrainEpochs * Double(stepsPerEpoch)).rounded(.up))
+    schedule = try arguments.schedule(ofTotal: state.maxSteps)
+    state.fingerprint = fingerprint()
+    model.base.usesGradientCheckpointing = arguments.gradientCheckpointing
+  }
+
+  /// What a run came to.
+  public struct Outcome: Sendable, Codable {
+    public var steps: Int
+    public var epochs: Double
+    /// Mean loss over the steps of this process.
+    public var trainLoss: Double
+    public var seconds: Double
+    public var tokensPerSecond: Double
+    public var bestModelCheckpoint: String?
+    public var bestMetric: Double?
+    public var stoppedEarly: Bool
+  }
+
+  // MARK: The loop
+
+  /// Trains to the end, or from a checkpoint to the end.
+  ///
+  /// - Throws: ``TrainingInterrupted`` when ``shouldStop`` asked for it, ``TrainingError`` when the loss is not a number.
+  public func train() throws -> Outcome {
+    try resumeIfAsked()
+    if state.globalStep == 0 { try RandomState.seed(arguments.seed) }
+    if arguments.evalOnStart, state.globalStep == 0 { _ = try evaluateAndRecord() }
+    clock.start(tokens: state.tokens)
+    var lossSum = 0.0
+    var lossCount = 0
+    var stoppedEarly = false
+
+    model.isTraining = true
+    defer { model.isTraining = false }
+    training: while state.globalStep < state.maxSteps {
+      let epoch = plan.epoch(state.position.epoch)
+      while state.position.batch < epoch.count {
+        let window = state.position.batch..<min(
+          state.position.batch + arguments.gradientAccumulationSteps, epoch.count)
+        let result = try step(window.map { try batch(epoch[$0]) })
+        state.globalStep += 1
+        state.position.batch = window.upperBound
+        lossSum += result.loss
+        lossCount += 1
+        stoppedEarly = try afterStep(result, endsEpoch: window.upperBound == epoch.count)
+        if stoppedEarly || state.globalStep >= state.maxSteps { break training }
+        if shouldStop() { try interrupt() }
+      }
+      state.position = DataPosition(epoch: state.position.epoch + 1, batch: 0)
+    }
+
+    try finish()
+    return Outcome(
+      steps: state.globalStep, epochs: epochs, trainLoss: lossCount > 0 ? lossSum / Double(lossCount) : 0,
+      seconds: clock.seconds, tokensPerSecond: clock.tokensPerSecond,
+      bestModelCheckpoint: state.bestModelCheckpoint, bestMetric: state.bestMetric, stoppedEarly: stoppedEarly)
+  }
+
+  struct StepResult {
+    var loss: Double
+    var gradientNorm: Double
+    var learningRate: Double
+  }
+
+  /// One optimizer step over the batches of an accumulation window.
+  private func step(_ window: [Batch]) throws -> StepResult {
+    let supervised = window.reduce(0) { $0 + objective.weight(of: $1) }
+    for (_, parameter) in parameters { try parameter.value.setGradient(nil) }
+
+    var loss = 0.0
+    for batch in window {
+      let sum = try objective.lossSum(model, batch)
+      loss += try sum.item()
+      guard loss.isFinite else { throw lossIsNotFinite(loss) }
+      try sum.backward()
+      state.tokens += batch.tokens.count
+    }
+    state.supervisedTokens += supervised
+
+    let gradients = try parameters.map { key, parameter in
+      guard let gradient = parameter.value.gradient else {
+        return try Tensor.zeros(parameter.shape, dtype: parameter.value.dtype, device: parameter.value.device)
+      }
+      return gradient
+    }
+    let norm = try clip(gradients, divisor: Double(max(supervised, 1)))
+    guard norm.isFinite else { throw lossIsNotFinite(norm, what: "gradient norm") }
+    let learningRate = arguments.learningRate * schedule.multiplier(at: state.globalStep)
+    try optimizer.step(gradients, learningRate: learningRate)
+    return StepResult(loss: loss / Double(max(supervised, 1)), gradientNorm: norm, learningRate: learningRate)
+  }
+
+  /// Divides the gradients and, when their global norm is above `max_grad_norm`, scales them down to it.
+  ///
+  /// - Returns: the norm before clipping.
+  private func clip(_ gradients: [Tensor], divisor: Double) throws -> Double {
+    let norms = try Tensor.stacked(gradients.map { try $0.to(.float32).norm() })
+    let norm = try norms.norm().item() / divisor
+    var factor = 1 / divisor
+    // The small number is PyTorch's, so that norms agree to the last digit.
+    if arguments.maxGradNorm > 0 { factor *= min(1, arguments.maxGradNorm / (norm + 1e-6)) }
+    for gradient in gradients { try gradient.scaleInPlace(factor) }
+    return norm
+  }
+
+  private func batch(_ indices: ArraySlice<Int32>) throws -> Batch {
+    Batch(try indices.map { try trainDataset.example(at: Int($0)) })
+  }
+
+  private func lossIsNotFinite(_ value: Double, what: String = "loss") -> TrainingError {
+    let saved = lastSavedStep > 0 ? "The last checkpoint is from step \(lastSavedStep)." : "No checkpoint was written yet."
+    return TrainingError(
+      "The \(what) became \(value) at step \(state.globalStep + 1). \(saved) Lower learning_rate, set max_grad_norm, warm "
+        + "up longer, or look at the rows of this batch with `graft inspect --supervision`.")
+  }
+
+  // MARK: Between steps
+
+  /// Reports, evaluates and saves as the arguments say.
+  ///
+  /// - Returns: whether to stop for want of improvement.
+  private func afterStep(_ result: StepResult, endsEpoch: Bool) throws -> Bool {
+    state.pendingLoss += result.loss
+    state.pendingSteps += 1
+    let isLast = state.globalStep >= state.maxSteps
+    clock.finishStep(tokens: state.tokens)
+    try log?.step(report(result, loss: result.loss))
+
+    let logging = arguments.loggingSteps.count(ofTotal: state.maxSteps)
+    if isDue(arguments.loggingStrategy, every: logging, endsEpoch: endsEpoch)
+      || (arguments.loggingFirstStep && state.globalStep == 1)
+    {
+      try log?.record(report(result, loss: state.pendingLoss / Double(state.pendingSteps)))
+      state.pendingLoss = 0
+      state.pendingSteps = 0
+    }
+
+    var improved = false
+    let evaluation = (arguments.evalSteps ?? arguments.loggingSteps).count(ofTotal: state.maxSteps)
+    if evalDataset != nil, isPastDelay,
+      isDue(arguments.evalStrategy, every: evaluation, endsEpoch: endsEpoch || isLast)
+    {
+      improved = try evaluateAndRecord()
+    }
+
+    let saving = arguments.saveSteps.count(ofTotal: state.maxSteps)
+    let isSaveDue =
+      switch arguments.saveStrategy {
+      case .no: false
+      case .steps: state.globalStep % saving == 0 || isLast
+      case .epoch: endsEpoch || isLast
+      case .best: improved
+      }
+    if isSaveDue { try saveCheckpoint(isBest: improved) }
+
+    if let patience = arguments.earlyStoppingPatience, state.evaluationsWithoutImprovement >= patience {
+      return true
+    }
+    return false
+  }
+
+  private var isPastDelay: Bool {
+    arguments.evalStrategy == .epoch
+      ? epochs >= arguments.evalDelay : Double(state.globalStep) >= arguments.evalDelay
+  }
+
+  private func isDue(_ strategy: IntervalStrategy, every steps: Int, endsEpoch: Bool) -> Bool {
+    switch strategy {
+    case .no: false
+    case .steps: steps > 0 && state.globalStep % steps == 0
+    case .epoch: endsEpoch
+    }
+  }
+
+  /// Passes over the data so far.
+  var epochs: Double {
+    Double(state.position.epoch)
+      + Double((state.position.batch + arguments.gradientAccumulationSteps - 1) / arguments.gradientAccumulationSteps)
+      / Double(stepsPerEpoch)
+  }
+
+  private func report(_ result: StepResult, loss: Double) -> StepReport {
+    StepReport(
+      step: state.globalStep, totalSteps: state.maxSteps, epoch: epochs, loss: loss,
+      learningRate: result.learningRate, gradientNorm: result.gradientNorm, tokens: state.tokens,
+      supervisedTokens: state.supervisedTokens, tokensPerSecond: clock.tokensPerSecond, seconds: clock.seconds,
+      secondsLeft: clock.secondsLeft(steps: state.maxSteps - state.globalStep), memory: ProcessMemory.peak)
+  }
+
+  private func interrupt() throws {
+    let savesCheckpoints = arguments.saveStrategy != .no
+    if savesCheckpoints { try saveCheckpoint(isBest: false) }
+    try log?.finish()
+    throw TrainingInterrupted(
+      step: state.globalStep, checkpoint: savesCheckpoints ? checkpointURL(state.globalStep).path : nil)
+  }
+
+  private func finish() throws {
+    if arguments.loadBestModelAtEnd, let best = state.bestModelCheckpoint {
+      try loadAdapterWeights(from: URL(fileURLWithPath: best))
+    }
+    try log?.finish()
+  }
+
+  // MARK: Evaluation
+
+  /// The mean loss over the supervised tokens of the validation data.
+  public func evaluate() throws -> EvaluationReport {
+    guard let evalDataset else {
+      throw TrainingError("There is no data to evaluate on; give `validation_file`, or evalDataset.")
+    }
+    let start = ContinuousClock.now
+    let wasTraining = model.isTraining
+    model.isTraining = false
+    defer { model.isTraining = wasTraining }
+    let (loss, supervised) = try evaluationLoss(
+      model, evalDataset, objective: objective, batchSize: arguments.perDeviceEvalBatchSize, shouldStop: shouldStop)
+    let metrics = try computeMetrics?(model) ?? [:]
+    return EvaluationReport(
+      step: state.globalStep, epoch: epochs, loss: loss, supervisedTokens: supervised,
+      seconds: start.duration(to: .now).inSeconds,
+      metrics: .init(uniqueKeysWithValues: metrics.sorted { $0.key < $1.key }))
+  }
+
+  /// - Returns: whether it is the best so far.
+  private func evaluateAndRecord() throws -> Bool {
+    guard lastEvaluatedStep != state.globalStep else { return false }
+    lastEvaluatedStep = state.globalStep
+    clock.pause()
+    let report = try evaluate()
+    clock.resume()
+    try log?.record(report)
+    let name = String(arguments.bestMetric.dropFirst("eval_".count))
+    guard let value = name == "loss" ? report.loss : report.metrics[name] else {
+      let known = (["loss"] + report.metrics.keys).joined(separator: ", ")
+      throw TrainingError(
+        "`metric_for_best_model` is `\(arguments.bestMetric)`, which the evaluation does not give; it gives \(known).")
+    }
+    let threshold = arguments.earlyStoppingThreshold
+    let improved =
+      state.bestMetric.map { best in
+        arguments.bestMetricIsGreater ? value > best : value < best
+      } ?? true
+    let enough =
+      state.bestMetric.map { best in abs(value - best) > threshold } ?? true
+    state.evaluationsWithoutImprovement = improved && enough ? 0 : state.evaluationsWithoutImprovement + 1
+    if improved {
+      state.bestMetric = value
+      state.bestGlobalStep = state.globalStep
+      // The checkpoint of this step, if one is written; else the best of those that are.
+      if arguments.saveStrategy != .no { state.bestModelCheckpoint = checkpointURL(state.globalStep).path }
+    }
+    return improved
+  }
+
+  // MARK: Checkpoints
+
+  /// Writes the adapter and everything that going on needs.
+  func saveCheckpoint(isBest: Bool) throws {
+    guard lastSavedStep != state.globalStep else { return }
+    clock.pause()
+    try writeCheckpoint()
+    clock.resume()
+    lastSavedStep = state.globalStep
+    try rotateCheckpoints()
+  }
+
+  func markResumed() {
+    lastSavedStep = state.globalStep
+    lastEvaluatedStep = state.globalStep
+  }
+}
+
+/// Mean loss over the supervised tokens of `dataset`, without gradients.
+public func evaluationLoss(
+  _ model: PEFTModel, _ dataset: any ExampleSource, objective: any Objective = CausalLanguageModeling(),
+  batchSize: Int = 8, shouldStop: () -> Bool = { false }
+) throws -> (loss: Double, supervisedTokens: Int) {
+  var sum = 0.0
+  var supervised = 0
+  let count = dataset.lengths.count
+  for start in stride(from: 0, to: count, by: batchSize) where !shouldStop() {
+    let batch = Batch(try (start..<min(start + batchSize, count)).map { try dataset.example(at: $0) })
+    let weight = objective.weight(of: batch)
+    guard weight > 0 else { continue }
+    sum += try withoutGradient { try objective.lossSum(model, batch).item() }
+    supervised += weight
+  }
+  guard supervised > 0 else {
+    throw TrainingError("None of the \(count) validation examples has a supervised token; check the file and max_length.")
+  }
+  return (sum / Double(supervised), supervised)
+}
+
+extension Duration {
+  var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}
+
+/// The time that steps take, without evaluations and saving.
+private struct StepClock {
+  private var started = ContinuousClock.now
+  private var paused: ContinuousClock.Instant?
+  private var excluded = Duration.zero
+  private var startTokens = 0
+  private var tokens = 0
+  private var steps = 0
+
+  mutating func start(tokens: Int) {
+    started = .now
+    excluded = .zero
+    paused = nil
+    startTokens = tokens
+    self.tokens = tokens
+    steps = 0
+  }
+
+  mutating func finishStep(tokens: Int) {
+    self.tokens = tokens
+    steps += 1
+  }
+
+  mutating func pause() { paused = .now }
+
+  mutating func resume() {
+    if let paused { excluded += paused.duration(to: .now) }
+    paused = nil
+  }
+
+  var seconds: Double { (started.duration(to: .now) - excluded).inSeconds }
+  var tokensPerSecond: Double { seconds > 0 ? Double(tokens - startTokens) / seconds : 0 }
+
+  func secondsLeft(steps left: Int) -> Double? {
+    steps > 0 ? seconds / Double(steps) * Double(max(left, 0)) : nil
+  }
+}
