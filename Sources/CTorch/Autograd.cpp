@@ -62,19 +62,29 @@ struct RandomState {
   }
 };
 
+/// Puts the random state back at the end of a scope.
+struct RandomStateGuard {
+  RandomState state;
+  explicit RandomStateGuard(c10::Device device) : state(RandomState::capture(device)) {}
+  RandomStateGuard(const RandomStateGuard &) = delete;
+  ~RandomStateGuard() { state.restore(); }
+};
+
 struct SavedFunction : torch::CustomClassHolder {
   SharedCallback callback;
   RandomState random;
 };
 
+// The functions below take a `TensorList`: of a `std::vector`, `Function::apply` sees no tensors, and the graph would end.
+
 /// Checkpointing: forward without a graph; backward builds the graph of the one piece and walks it.
 struct Checkpoint : torch::autograd::Function<Checkpoint> {
   static at::Tensor forward(
-      AutogradContext *ctx, const variable_list &inputs, const c10::intrusive_ptr<SavedFunction> &saved) {
+      AutogradContext *ctx, at::TensorList inputs, const c10::intrusive_ptr<SavedFunction> &saved) {
     ctx->saved_data["function"] = c10::IValue::make_capsule(saved);
-    ctx->save_for_backward(inputs);
+    ctx->save_for_backward(inputs.vec());
     at::NoGradGuard no_gradient;
-    return (*saved->callback)(inputs, 1).front();
+    return (*saved->callback)(inputs.vec(), 1).front();
   }
 
   static variable_list backward(AutogradContext *ctx, const variable_list &gradients) {
@@ -84,15 +94,14 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
     std::vector<at::Tensor> detached;
     for (const auto &input : inputs) detached.push_back(input.detach().set_requires_grad(input.requires_grad()));
 
-    // The random numbers of the first run, and after it those that the caller would have got next.
-    auto current = RandomState::capture(inputs.front().device());
-    saved->random.restore();
     at::Tensor output;
     {
+      // The random numbers of the first run, and after it, however it ends, those that the caller would have got next.
+      RandomStateGuard current(inputs.front().device());
+      saved->random.restore();
       at::AutoGradMode with_gradient(true);
       output = (*saved->callback)(detached, 1).front();
     }
-    current.restore();
 
     torch::autograd::backward({output}, {gradients.front()});
     variable_list results;
@@ -105,7 +114,7 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 /// A value computed elsewhere whose gradient a callback knows.
 struct CustomFunction : torch::autograd::Function<CustomFunction> {
   static at::Tensor forward(
-      AutogradContext *ctx, const variable_list &inputs, const at::Tensor &output,
+      AutogradContext *ctx, at::TensorList inputs, const at::Tensor &output,
       const c10::intrusive_ptr<SavedFunction> &saved) {
     ctx->saved_data["function"] = c10::IValue::make_capsule(saved);
     ctx->saved_data["count"] = static_cast<int64_t>(inputs.size());
@@ -161,7 +170,7 @@ CTTensor *ct_checkpoint(
     auto saved = c10::make_intrusive<SavedFunction>();
     saved->callback = callback;
     saved->random = RandomState::capture(arguments.front().device());
-    return Checkpoint::apply(arguments, saved);
+    return Checkpoint::apply(at::TensorList(arguments), saved);
   });
 }
 
@@ -172,6 +181,7 @@ CTTensor *ct_custom_function(
   return tensor_or_null([&] {
     auto saved = c10::make_intrusive<SavedFunction>();
     saved->callback = callback;
-    return CustomFunction::apply(borrow_all(inputs, count), borrow(output), saved);
+    auto arguments = borrow_all(inputs, count);
+    return CustomFunction::apply(at::TensorList(arguments), borrow(output), saved);
   });
 }
