@@ -117,7 +117,9 @@ public final class DecoderModel: Module {
 
   init(_ configuration: DecoderConfiguration) throws {
     className = configuration.className
-    embedTokens = try Embedding(configuration.vocabularySize, configuration.hiddenSize)
+    embedTokens = try Embedding(
+      configuration.vocabularySize, configuration.hiddenSize,
+      paddingIndex: configuration.source.json["pad_token_id"]?.intValue)
     layers = try (0..<configuration.layerCount).map { try DecoderLayer(configuration, index: $0) }
     norm = try configuration.norm()
     rotaryEmb = try configuration.source.rotaryEmbedding(
@@ -211,7 +213,8 @@ public struct DecoderConfiguration: Sendable {
     vocabularySize = try source.integer("vocab_size")
     hiddenSize = try source.integer("hidden_size")
     intermediateSize = try source.integer("intermediate_size")
-    layerCount = try source.integer("num_hidden_layers")
+    // Layers are built before the weights are looked at; no model has a tenth of these.
+    layerCount = try source.integer("num_hidden_layers", maximum: 1000)
     headCount = try source.integer("num_attention_heads")
     keyValueHeadCount = try source.integer("num_key_value_heads", default: headCount)
     headDimension = try source.integer("head_dim", default: hiddenSize / headCount)
@@ -219,6 +222,14 @@ public struct DecoderConfiguration: Sendable {
     normEpsilon = try source.number("rms_norm_eps", default: 1e-6)
     tiesEmbeddings = try source.bool("tie_word_embeddings", default: false)
 
+    guard normEpsilon >= 0 else {
+      throw ModelError("`rms_norm_eps` in \(source.source) is \(normEpsilon); it cannot be below 0.")
+    }
+    guard source.json["head_dim"]?.isNull == false || hiddenSize % headCount == 0 else {
+      throw ModelError(
+        "`num_attention_heads` (\(headCount)) in \(source.source) does not divide `hidden_size` (\(hiddenSize)), and "
+          + "`head_dim` is not given.")
+    }
     guard headCount % keyValueHeadCount == 0 else {
       throw ModelError(
         "`num_key_value_heads` (\(keyValueHeadCount)) in \(source.source) does not divide `num_attention_heads` "

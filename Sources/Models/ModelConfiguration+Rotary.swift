@@ -17,6 +17,12 @@ extension ModelConfiguration {
       throw ModelError(
         "heads of \(dimension) features in \(source) cannot be rotated; an even number from 4 is wanted.")
     }
+    let rotated = try parameters?.number("partial_rotary_factor", default: 1) ?? 1
+    guard try rotated * number("partial_rotary_factor", default: 1) == 1 else {
+      throw ModelError(
+        "`partial_rotary_factor` in \(source) asks for heads that are rotated in part, which Graft does not have."
+      )
+    }
     let scaling = try parameters.map { try rotaryScaling($0, context: context) } ?? .none
     return RotaryEmbedding(dimension: dimension, base: base, context: context, scaling: scaling, name: name)
   }
@@ -39,22 +45,34 @@ extension ModelConfiguration {
     case "dynamic":
       return .dynamic(factor: try positive("factor"))
     case "llama3":
+      let (low, high) = (try positive("low_freq_factor"), try positive("high_freq_factor"))
+      guard high > low else {
+        throw ModelError(
+          "`high_freq_factor` of \(parameters.source) is \(high); it must be above `low_freq_factor`, \(low)."
+        )
+      }
       return .llama3(
-        factor: try positive("factor"), lowFrequencyFactor: try positive("low_freq_factor"),
-        highFrequencyFactor: try positive("high_freq_factor"),
+        factor: try positive("factor"), lowFrequencyFactor: low, highFrequencyFactor: high,
         originalContext: try parameters.integer("original_max_position_embeddings", default: context))
     case "yarn":
       let originalContext = try parameters.integer("original_max_position_embeddings", default: context)
       let factor = try positive("factor", default: Double(context) / Double(originalContext))
-      var attentionFactor = parameters.json["attention_factor"]?.doubleValue
-      if attentionFactor == nil, let scale = parameters.json["mscale"]?.doubleValue, scale != 0,
-        let scaleAll = parameters.json["mscale_all_dim"]?.doubleValue, scaleAll != 0
+      func optional(_ key: String) throws -> Double? {
+        parameters.json[key]?.isNull == false ? try parameters.number(key) : nil
+      }
+      var attentionFactor = try optional("attention_factor")
+      if attentionFactor == nil, let scale = try optional("mscale"), scale != 0,
+        let scaleAll = try optional("mscale_all_dim"), scaleAll != 0
       {
         func attention(_ scale: Double) -> Double { factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1 }
         attentionFactor = attention(scale) / attention(scaleAll)
       }
       func beta(_ key: String, _ fallback: Double) throws -> Double {
         let value = try parameters.number(key, default: fallback)
+        guard value >= 0 else {
+          throw ModelError("`\(key)` of \(parameters.source) is \(value); it must be above 0.")
+        }
+        // As in transformers, zero stands for not given.
         return value == 0 ? fallback : value
       }
       return .yarn(

@@ -53,11 +53,13 @@ public struct ModelConfiguration: Sendable {
     return value
   }
 
-  /// A whole number of at least `minimum`.
-  public func integer(_ key: String, default fallback: Int? = nil, minimum: Int = 1) throws -> Int {
+  /// A whole number from `minimum` to `maximum`.
+  public func integer(
+    _ key: String, default fallback: Int? = nil, minimum: Int = 1, maximum: Int = Int(Int32.max)
+  ) throws -> Int {
     // Above 2³¹ a size is a lie, and products of sizes would overflow.
-    try value(key, "a whole number from \(minimum) to 2147483647", default: fallback) {
-      $0.intValue.flatMap { (minimum...Int(Int32.max)).contains($0) ? $0 : nil }
+    try value(key, "a whole number from \(minimum) to \(maximum)", default: fallback) {
+      $0.intValue.flatMap { (minimum...maximum).contains($0) ? $0 : nil }
     }
   }
 

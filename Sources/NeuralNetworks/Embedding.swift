@@ -4,15 +4,19 @@ import Torch
 public final class Embedding: Module {
   public var weight: Parameter  // [vocabulary, width]
 
+  /// The row of the token that pads, which Hugging Face's models print; nothing is padded here.
+  public let paddingIndex: Int?
+
   /// The active adapters, innermost first.
   public var adapters: [any EmbeddingAdapter] = []
 
-  public init(weight: Parameter) {
+  public init(weight: Parameter, paddingIndex: Int? = nil) {
     self.weight = weight
+    self.paddingIndex = paddingIndex
   }
 
-  public convenience init(_ count: Int, _ width: Int) throws {
-    self.init(weight: try Parameter(shape: [count, width]))
+  public convenience init(_ count: Int, _ width: Int, paddingIndex: Int? = nil) throws {
+    self.init(weight: try Parameter(shape: [count, width]), paddingIndex: paddingIndex)
   }
 
   /// int64 tokens `[T]` → `[T, width]`.
@@ -22,7 +26,9 @@ public final class Embedding: Module {
     }
   }
 
-  public override var detail: String { "\(weight.shape[0]), \(weight.shape[1])" }
+  public override var detail: String {
+    "\(weight.shape[0]), \(weight.shape[1])" + (paddingIndex.map { ", padding_idx=\($0)" } ?? "")
+  }
 }
 
 /// Something trainable behind a frozen table.

@@ -21,7 +21,16 @@ extension ModelFamily {
         throw ModelError(
           "`layer_types` in \(source.source) names \(types.count) layers, `num_hidden_layers` \(layerCount).")
       }
-      return types.map { $0 == "sliding_attention" ? window : nil }
+      return try types.map { type in
+        switch type {
+        case "sliding_attention": return window
+        case "full_attention": return nil
+        default:
+          throw ModelError(
+            "`layer_types` in \(source.source) names `\(type)`; it can name full_attention and sliding_attention."
+          )
+        }
+      }
     }
     let first = try source.integer("max_window_layers", default: 28, minimum: 0)
     return (0..<layerCount).map { $0 >= first ? window : nil }

@@ -21,14 +21,20 @@ public enum AutoModelForCausalLM {
     -> any CausalLanguageModel
   {
     try Engine.prepare(device)
-    let model = try source.family.make(source.configuration, source.family)
+    let model = try structure(source)
     try model.load(from: source, dtype: dtype ?? source.preferredDType, device: device)
     return model
   }
 
   /// The tree alone, without weights: for printing and counting.
   public static func structure(_ source: PretrainedSource) throws -> any CausalLanguageModel {
-    try source.family.make(source.configuration, source.family)
+    do {
+      return try source.family.make(source.configuration, source.family)
+    } catch let error as TorchError {
+      throw ModelError(
+        "The sizes in \(source.configuration.source) make tensors that no memory holds (\(error)). Download the file again."
+      )
+    }
   }
 }
 
@@ -63,6 +69,7 @@ extension CausalLanguageModel {
             + "Weights and configuration are not of one model.")
       }
     }
+    for name in order { try source.checkType(name) }
     // Older checkpoints store what the model computes by itself.
     let unused = stored.subtracting(order).subtracting(aliases).filter {
       !$0.hasSuffix("rotary_emb.inv_freq")

@@ -70,6 +70,14 @@ public struct PretrainedSource: Sendable {
     configuration = try architecture.configuration(
       of: file, modelType: family.modelType, architecture: family.architecture)
     checkpoint = file
+    // Frequency factors become `rope_scaling`.
+    if let unknown = file.tensorNames.first(where: {
+      architecture.checkpointName(of: $0) == nil && $0 != "rope_freqs.weight"
+    }) {
+      throw ModelError(
+        "\(file.url.path) holds `\(unknown)`, which a \(family.architecture) does not have. Use the safetensors form of this "
+          + "model.")
+    }
     storedNames = Dictionary(
       file.tensorNames.compactMap { stored in architecture.checkpointName(of: stored).map { ($0, stored) } },
       uniquingKeysWith: { first, _ in first })
@@ -81,6 +89,16 @@ public struct PretrainedSource: Sendable {
   /// The shape of a stored tensor; nil when there is none.
   func shape(_ name: String) throws -> [Int]? {
     try storedNames[name].map { try checkpoint.storedTensor($0).shape }
+  }
+
+  /// Refuses stored types that are no weights: integers are codes of some quantization, which mean nothing as numbers.
+  func checkType(_ name: String) throws {
+    guard let stored = try storedNames[name].map({ try checkpoint.storedTensor($0) }),
+      case .dense(let dtype) = stored.type, !dtype.isFloatingPoint
+    else { return }
+    throw ModelError(
+      "`\(name)` at \(url.path) holds \(dtype.torchName) elements, which are no weights by themselves; use the model in "
+        + "float32, float16 or bfloat16.")
   }
 
   /// The tensor under the model's name for it, in `dtype`.
