@@ -42,7 +42,8 @@ build: engine ## build graft in release mode; run it as bin/graft
 	$(WITH_ENGINE) $(SWIFT) build -c release --product graft
 
 test: engine ## run the whole test suite, then build the packages in examples/
-	$(WITH_ENGINE) $(SWIFT) test -c release
+	@# One test at a time: libtorch uses all cores by itself, and its random state is the process's.
+	$(WITH_ENGINE) $(SWIFT) test -c release --no-parallel
 	@for package in examples/*/Package.swift; do \
 	  [ -e "$$package" ] || continue; \
 	  echo "building $$(dirname "$$package")"; \

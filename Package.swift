@@ -73,6 +73,9 @@ let package = Package(
       exclude: ["benchmark.py"]),
 
     // MARK: Tests
+    .testTarget(
+      name: "ModelsTests", dependencies: ["Models", "NeuralNetworks", "Formats", "JSON", "Torch"],
+      exclude: ["Fixtures"]),
     .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers", "JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "Torch"], exclude: ["Fixtures"]),
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
