@@ -50,7 +50,12 @@ let package = Package(
         .product(name: "OrderedCollections", package: "swift-collections"),
       ]),
     .target(name: "Adapters", dependencies: ["Models", "JSON"]),
-    .target(name: "Generation", dependencies: ["Models", "Tokenizers"]),
+    .target(
+      name: "Generation",
+      dependencies: [
+        "Models", "Tokenizers", "Formats", "JSON",
+        .product(name: "OrderedCollections", package: "swift-collections"),
+      ]),
     .target(
       name: "Training",
       dependencies: [
@@ -80,6 +85,10 @@ let package = Package(
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "Torch"], exclude: ["Fixtures"]),
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
     .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON"], exclude: ["Fixtures"]),
+    .testTarget(
+      name: "GenerationTests",
+      dependencies: ["Generation", "Models", "Tokenizers", "Formats", "Torch", "JSON"],
+      exclude: ["Fixtures"]),
     .testTarget(name: "GraftCLITests", dependencies: ["GraftCLI", "JSON"]),
     .testTarget(
       name: "TrainingTests",
