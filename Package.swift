@@ -67,7 +67,9 @@ let package = Package(
     .executableTarget(
       name: "GraftCLI",
       dependencies: [
-        "Graft", "Training", "Datasets", "Torch", "JSON",
+        "Graft", "Training", "Adapters", "Generation", "Models", "NeuralNetworks", "Datasets", "Tokenizers",
+        "Torch",
+        "JSON", .product(name: "OrderedCollections", package: "swift-collections"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ]),

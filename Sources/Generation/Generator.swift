@@ -32,40 +32,39 @@ public final class Generator {
 
   /// Answers a conversation.
   ///
-  /// - Throws: what ``ChatTokenizer/applyChatTemplate(_:tools:addGenerationPrompt:variables:)`` and
-  ///   ``generate(_:_:batchSize:isCancelled:onText:)-([[Int32]],_,_,_,_)`` throw.
+  /// - Throws: ``GenerationError`` when the model has no chat template, and what continuing tokens throws.
   public func generate(
     _ messages: [Message], tools: [JSONValue]? = nil, _ config: GenerationConfig = .init(),
-    isCancelled: () -> Bool = { Task.isCancelled }, onText: TextHandler? = nil
+    onText: TextHandler? = nil, isCancelled: () -> Bool = { Task.isCancelled }
   ) throws -> GenerationOutput {
     let prompt = try needTokenizer().applyChatTemplate(messages, tools: tools)
-    return try generate([prompt], config, isCancelled: isCancelled, onText: onText)[0]
+    return try generate([prompt], config, onText: onText, isCancelled: isCancelled)[0]
   }
 
   /// Continues texts.
   public func generate(
     _ prompts: [String], _ config: GenerationConfig = .init(), batchSize: Int? = nil,
-    isCancelled: () -> Bool = { Task.isCancelled }, onText: TextHandler? = nil
+    onText: TextHandler? = nil, isCancelled: () -> Bool = { Task.isCancelled }
   ) throws -> [GenerationOutput] {
     let tokenizer = try needTokenizer()
     return try generate(
-      prompts.map { tokenizer.encode($0) }, config, batchSize: batchSize, isCancelled: isCancelled,
-      onText: onText)
+      prompts.map { tokenizer.encode($0) }, config, batchSize: batchSize, onText: onText,
+      isCancelled: isCancelled)
   }
 
   /// Continues sequences of tokens.
   ///
   /// - Parameters:
   ///   - batchSize: prompts that are worked on at a time; nil is all.
+  ///   - onText: gets text that is settled: no part of a character, and nothing that may belong to a stop string.
   ///   - isCancelled: asked before every step; answers that are under way then end as they are, and those not begun
   ///     are empty.
-  ///   - onText: gets text that is settled: no part of a character, and nothing that may belong to a stop string.
   /// - Returns: one output a prompt, in their order.
   /// - Throws: ``GenerationError`` when a prompt is empty, longer than the model's context or has tokens that the model
   ///   does not know, or when a setting is impossible; before anything is computed.
   public func generate(
     _ prompts: [[Int32]], _ config: GenerationConfig = .init(), batchSize: Int? = nil,
-    isCancelled: () -> Bool = { Task.isCancelled }, onText: TextHandler? = nil
+    onText: TextHandler? = nil, isCancelled: () -> Bool = { Task.isCancelled }
   ) throws -> [GenerationOutput] {
     statistics = GenerationStatistics()
     try config.validate()
@@ -85,7 +84,7 @@ public final class Generator {
           tokenizer: tokenizer?.tokenizer)
       }
       outputs += try withoutGradient {
-        try run(answers, chooser, isCancelled: isCancelled, onText: onText)
+        try run(answers, chooser, onText: onText, isCancelled: isCancelled)
       }
     }
     return outputs
@@ -94,7 +93,7 @@ public final class Generator {
   // MARK: The loop
 
   private func run(
-    _ answers: [Answer], _ chooser: TokenChooser, isCancelled: () -> Bool, onText: TextHandler?
+    _ answers: [Answer], _ chooser: TokenChooser, onText: TextHandler?, isCancelled: () -> Bool
   ) throws -> [GenerationOutput] {
     var finished: [Int: GenerationOutput] = [:]
     var active = answers

@@ -24,7 +24,10 @@ struct EngineCommand: AsyncParsableCommand {
     var compiledVersion = Engine.compiledVersion
     var cpuCapability = Engine.cpuCapability
     var threads = Engine.threadCount
-    var cudaDevices: Int
+    var cudaDevices = 0
+    /// Why CUDA is not to be had; nil when it is.
+    var cudaProblem: String?
+    var devices = ["cpu"]
     var buildConfiguration: String?
 
     enum CodingKeys: String, CodingKey {
@@ -33,22 +36,36 @@ struct EngineCommand: AsyncParsableCommand {
       case cpuCapability = "cpu_capability"
       case threads
       case cudaDevices = "cuda_devices"
+      case cudaProblem = "cuda_problem"
+      case devices
       case buildConfiguration = "build_configuration"
     }
   }
 
   func run() async throws {
-    // Without a GPU or its driver there is nothing to count, which is no failure of this command.
-    let hasCUDA = (try? Engine.prepare(.cuda)) != nil
-    let report = Report(
-      cudaDevices: hasCUDA ? Engine.cudaDeviceCount : 0,
-      buildConfiguration: verbose ? Engine.buildConfiguration : nil)
-    if json { return try Console.result(report) }
-    try Console.result(
-      "libtorch      \(report.loadedVersion) (graft was compiled against \(report.compiledVersion))")
-    try Console.result("processor     \(report.cpuCapability), \(report.threads) threads")
-    try Console.result("CUDA devices  \(report.cudaDevices)")
-    if let details = report.buildConfiguration { try Console.result("\n" + details) }
+    var report = Report(buildConfiguration: verbose ? Engine.buildConfiguration : nil)
+    do {
+      // Without a GPU or its driver there is nothing to count, which is no failure of this command.
+      try Engine.prepare(.cuda)
+      report.cudaDevices = Engine.cudaDeviceCount
+      report.devices += (0..<report.cudaDevices).map { "cuda:\($0)" }
+    } catch {
+      report.cudaProblem = ErrorReport.paragraph(error)
+    }
+    if json {
+      try Console.result(report)
+    } else {
+      try Console.result(
+        """
+        libtorch      \(report.loadedVersion) (graft was compiled against \(report.compiledVersion))
+        processor     \(report.cpuCapability), \(report.threads) threads
+        devices       \(report.devices.joined(separator: ", "))
+        CUDA          \(report.cudaProblem ?? "\(report.cudaDevices) device(s)")
+        another one   `make engine` fetches the pinned libtorch; GRAFT_TORCH=FOLDER names an installed PyTorch
+        """)
+      if let details = report.buildConfiguration { try Console.result("\n" + details) }
+    }
+    // The versions must agree; whoever scripts this command learns it from the exit code.
     try Engine.prepare()
   }
 }

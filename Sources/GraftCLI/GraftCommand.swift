@@ -35,6 +35,8 @@ struct GraftCommand: AsyncParsableCommand {
     // A reader that goes away (`graft inspect … | head`) is found out when writing, not by a signal: a training run
     // must outlive the terminal's pipe.
     signal(SIGPIPE, SIG_IGN)
+    // Likewise a file that may not grow further is a failed write with an error, not the end of the process.
+    signal(SIGXFSZ, SIG_IGN)
     do {
       var command = try parseAsRoot()
       if var command = command as? AsyncParsableCommand {

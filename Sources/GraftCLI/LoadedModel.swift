@@ -1,0 +1,90 @@
+import Adapters
+import Foundation
+import Generation
+import JSON
+import Models
+import Torch
+
+/// A model with its adapters, tokenizer and settings, as a command's options name them.
+struct LoadedModel {
+  let source: PretrainedSource
+  let model: PEFTModel
+  let tokenizer: ChatTokenizer
+  /// The settings that the model is published with.
+  let generation: GenerationConfig
+
+  var generator: Generator { Generator(model.base, tokenizer: tokenizer) }
+}
+
+extension ModelOptions {
+  /// The base model and the adapters that the options mean: the model may be an adapter's folder, which names its base.
+  func resolved() throws -> (base: String, adapters: [(name: String, folder: String)]) {
+    let folder = URL(fileURLWithPath: model)
+    func has(_ name: String) -> Bool {
+      FileManager.default.fileExists(atPath: folder.appendingPathComponent(name).path)
+    }
+    guard has("adapter_config.json"), !has("config.json") else { return (model, namedAdapters) }
+    let configuration = try PEFTModel.readConfiguration(folder)
+    guard let base = configuration.common.baseModelNameOrPath else {
+      throw CommandError(
+        "The adapter at \(model) does not say which base model it is for (`base_model_name_or_path`)",
+        remedy: "name the base model, and the adapter with --adapter")
+    }
+    guard FileManager.default.fileExists(atPath: base) else {
+      throw CommandError(
+        "The adapter at \(model) is for the base model `\(base)`, which is not there",
+        remedy: "name the base model's folder, and the adapter with --adapter \(model)")
+    }
+    guard !namedAdapters.contains(where: { $0.name == "default" }) else {
+      return (base, [(folder.lastPathComponent, model)] + namedAdapters)
+    }
+    return (base, [("default", model)] + namedAdapters)
+  }
+
+  /// Loads what the options name; the first adapter is active, or the one called `active` ("none" is the base alone).
+  func load(using active: String? = nil) throws -> LoadedModel {
+    let (base, adapters) = try resolved()
+    // Files are looked at before the weights are read.
+    let source = try PretrainedSource(base)
+    for adapter in adapters { _ = try PEFTModel.readConfiguration(URL(fileURLWithPath: adapter.folder)) }
+    if let active, active != "none", !adapters.contains(where: { $0.name == active }) {
+      let known = adapters.map(\.name).joined(separator: ", ")
+      throw CommandError(
+        "There is no adapter `\(active)`",
+        remedy: known.isEmpty
+          ? "name its folder with --adapter \(active)=FOLDER" : "write one of \(known), or none")
+    }
+    let tokenizerFolder = adapters.map(\.folder).first {
+      FileManager.default.fileExists(atPath: "\($0)/tokenizer.json")
+    }
+    let tokenizer =
+      try tokenizerFolder.map { try AutoTokenizer.fromPretrained($0) } ?? AutoTokenizer.fromPretrained(source)
+    let generation = try GenerationConfig.fromPretrained(source)
+
+    let device = try compute.prepare()
+    let model = try PEFTModel(
+      AutoModelForCausalLM.fromPretrained(source, dtype: compute.baseType, device: device))
+    for adapter in adapters { try model.loadAdapter(adapter.folder, name: adapter.name) }
+    if let active { try model.setAdapters(active == "none" ? [] : [active]) }
+    return LoadedModel(source: source, model: model, tokenizer: tokenizer, generation: generation)
+  }
+}
+
+extension ComputeOptions {
+  /// The type of the base's weights; nil leaves it as it is.
+  var baseType: DType? { dtype == "auto" ? nil : DType(torchName: dtype) }
+
+  /// Sets the number of threads, and makes the device usable.
+  func prepare() throws -> Device {
+    if let threads { Engine.threadCount = threads }
+    if device == "auto" {
+      // Without a GPU or its driver there is nothing to load, which is no failure.
+      if (try? Engine.prepare(.cuda)) != nil { return .cuda }
+      try Engine.prepare(.cpu)
+      return .cpu
+    }
+    let chosen = try Device(parsing: device)
+    try Engine.prepare(chosen)
+    return chosen
+  }
+}

@@ -1,0 +1,146 @@
+import Adapters
+import Foundation
+import JSON
+import Models
+import NeuralNetworks
+import OrderedCollections
+import Torch
+
+/// What `graft inspect` says about a model and its adapters, without having loaded weights.
+struct ModelReport {
+  /// What an adapter puts on one module.
+  struct Target {
+    var module: String
+    var parameters: [(name: String, shape: [Int])]
+  }
+
+  struct AdapterPart {
+    var name: String
+    var method: String
+    var parameterCount: Int
+    var targets: [Target]
+  }
+
+  let source: PretrainedSource
+  let tree: String
+  let dtype: DType
+  let parameterCount: Int
+  let contextLength: Int
+  let vocabularySize: Int
+  let tiesEmbeddings: Bool
+  let trainableLine: String?
+  let adapters: [AdapterPart]
+
+  /// - Parameter dtype: what the weights would be held in; nil is the type of the files.
+  init(_ source: PretrainedSource, adapters: [(name: String, folder: String)], dtype: DType?) throws {
+    self.source = source
+    self.dtype = dtype ?? source.preferredDType
+    let base = try AutoModelForCausalLM.structure(source)
+    tree = base.description
+    parameterCount = base.parameterCount
+    contextLength = base.contextLength
+    vocabularySize = base.vocabularySize
+    tiesEmbeddings = base.tiesEmbeddings
+
+    let model = try PEFTModel(base)
+    var parts: [AdapterPart] = []
+    for (name, folder) in adapters {
+      try model.loadAdapter(folder, name: name)
+      try model.setAdapter(name)
+      parts.append(try Self.part(name, of: model))
+    }
+    self.adapters = parts
+    if let first = parts.first { try model.setAdapter(first.name) }
+    trainableLine = parts.isEmpty ? nil : model.trainableParametersLine
+  }
+
+  private static func part(_ name: String, of model: PEFTModel) throws -> AdapterPart {
+    let parameters = model.trainableParameters
+    // A parameter belongs to the longest target that its name begins with; the rest are modules saved whole.
+    let targets = try model.targets(name)
+    var groups: OrderedDictionary<String, [(name: String, shape: [Int])]> = [:]
+    for target in targets { groups[target] = [] }
+    for (key, parameter) in parameters {
+      let owner = targets.filter { key.hasPrefix($0 + ".") }.max { $0.count < $1.count }
+      let module = owner ?? key.split(separator: ".").dropLast().joined(separator: ".")
+      groups[module, default: []].append((String(key.dropFirst(module.count + 1)), parameter.shape))
+    }
+    let method = model.configuration(name).map { type(of: $0).method.peftType } ?? ""
+    return AdapterPart(
+      name: name, method: method, parameterCount: parameters.reduce(0) { $0 + $1.parameter.count },
+      targets: groups.map { Target(module: $0.key, parameters: $0.value) })
+  }
+
+  /// Bytes that the weights take.
+  private var weightBytes: Int { parameterCount * dtype.byteCount }
+
+  // MARK: Output
+
+  var text: String {
+    var lines = [tree, ""]
+    lines.append(
+      "architecture   \(source.family.architecture) (\(source.family.modelType)), \(source.url.path)")
+    lines.append("parameters     \(Self.grouped(parameterCount))\(tiesEmbeddings ? ", embeddings tied" : "")")
+    lines.append("weights        \(dtype.torchName), \(Self.size(weightBytes)) of memory")
+    lines.append("vocabulary     \(Self.grouped(vocabularySize)) tokens")
+    lines.append("context        \(Self.grouped(contextLength)) tokens")
+    for adapter in adapters {
+      lines.append("")
+      lines.append(
+        "adapter \(adapter.name): \(adapter.method), \(Self.grouped(adapter.parameterCount)) parameters, "
+          + "\(Self.size(4 * adapter.parameterCount)) in float32")
+      let width = adapter.targets.map(\.module.count).max() ?? 0
+      for target in adapter.targets {
+        let shapes = target.parameters.map { "\($0.name) \($0.shape)" }.joined(separator: ", ")
+        lines.append("  \(target.module.padding(toLength: width, withPad: " ", startingAt: 0))  \(shapes)")
+      }
+    }
+    if let trainableLine { lines += ["", trainableLine] }
+    return lines.joined(separator: "\n")
+  }
+
+  var json: JSONValue {
+    [
+      "model": .string(source.url.path),
+      "architecture": .string(source.family.architecture),
+      "model_type": .string(source.family.modelType),
+      "parameters": .integer(parameterCount),
+      "dtype": .string(dtype.torchName),
+      "bytes": .integer(weightBytes),
+      "vocabulary": .integer(vocabularySize),
+      "context_length": .integer(contextLength),
+      "tied_embeddings": .bool(tiesEmbeddings),
+      "tree": .string(tree),
+      "adapters": .array(adapters.map(Self.json)),
+    ]
+  }
+
+  private static func json(_ adapter: AdapterPart) -> JSONValue {
+    var targets: OrderedDictionary<String, JSONValue> = [:]
+    for target in adapter.targets {
+      var shapes: OrderedDictionary<String, JSONValue> = [:]
+      for (name, shape) in target.parameters { shapes[name] = .array(shape.map(JSONValue.integer)) }
+      targets[target.module] = .object(shapes)
+    }
+    return [
+      "name": .string(adapter.name), "method": .string(adapter.method),
+      "parameters": .integer(adapter.parameterCount), "targets": .object(targets),
+    ]
+  }
+
+  /// With commas between thousands, as PEFT prints counts.
+  private static func grouped(_ number: Int) -> String {
+    var digits = Substring(String(number))
+    var groups: [Substring] = []
+    while !digits.isEmpty {
+      groups.insert(digits.suffix(3), at: 0)
+      digits = digits.dropLast(3)
+    }
+    return groups.joined(separator: ",")
+  }
+
+  private static func size(_ bytes: Int) -> String {
+    bytes >= 1_000_000_000
+      ? String(format: "%.2f GB", Double(bytes) / 1e9) : String(format: "%.1f MB", Double(bytes) / 1e6)
+  }
+}
