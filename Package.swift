@@ -63,13 +63,17 @@ let package = Package(
         .product(name: "OrderedCollections", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"), .product(name: "Yams", package: "Yams"),
       ]),
-    .target(name: "Graft", dependencies: ["Training"]),
+    .target(
+      name: "Graft",
+      dependencies: [
+        "Torch", "NeuralNetworks", "Formats", "JSON", "Jinja", "Tokenizers", "Models", "Adapters", "Datasets",
+        "Generation", "Training",
+      ]),
     .executableTarget(
       name: "GraftCLI",
       dependencies: [
-        "Graft", "Training", "Adapters", "Generation", "Models", "NeuralNetworks", "Datasets", "Tokenizers",
-        "Torch",
-        "JSON", .product(name: "OrderedCollections", package: "swift-collections"),
+        "Graft",
+        .product(name: "OrderedCollections", package: "swift-collections"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ]),

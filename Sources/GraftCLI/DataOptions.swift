@@ -1,4 +1,5 @@
 import ArgumentParser
+import Datasets
 
 /// How a data file is read: shared by the commands that evaluate on one.
 struct DataOptions: ParsableArguments {
@@ -33,5 +34,20 @@ struct DataOptions: ParsableArguments {
     if let maxSamples, maxSamples < 1 {
       throw ValidationError("--max-samples \(maxSamples) is too few; write 1 or more.")
     }
+  }
+}
+
+extension DataOptions {
+  /// The file, opened as these options say; a detected encoding is reported.
+  func file(_ path: String) throws -> DataFile {
+    let file = try DataFile(path, options: ReadingOptions(encoding: encoding))
+    if let detection = file.detection, file.encoding != .utf8 { Console.message("\(path): \(detection)") }
+    return file
+  }
+
+  var rowFormatOptions: RowFormatOptions {
+    RowFormatOptions(
+      format: rowFormat, promptColumn: promptColumn, responseColumn: responseColumn, textColumn: textColumn,
+      systemPrompt: systemPrompt)
   }
 }

@@ -1,4 +1,12 @@
 import ArgumentParser
+import Datasets
+import Formats
+import Foundation
+import Generation
+import Graft
+import JSON
+import OrderedCollections
+import Training
 
 /// `graft evaluate`: loss and generation metrics on a data set.
 struct EvaluateCommand: AsyncParsableCommand {
@@ -42,5 +50,52 @@ struct EvaluateCommand: AsyncParsableCommand {
     guard predictions == nil || generates else { throw ValidationError("--predictions needs --generate.") }
   }
 
-  func run() async throws { throw CommandError.notConnected("evaluate") }
+  func run() async throws {
+    Interruption.install()
+    let file = try data.file(dataFile)
+    let loaded = try model.load()
+    var evaluation = LanguageModelEvaluation(loaded.model, tokenizer: loaded.tokenizer)
+    evaluation.batchSize = batchSize
+    evaluation.shouldStop = { Interruption.isRequested }
+
+    let loss = try await evaluation.loss(
+      on: [file], format: data.rowFormatOptions, encoding: EncodingOptions(maxLength: data.maxLength),
+      limit: data.maxSamples)
+    guard !Interruption.isRequested else { throw Interrupted(message: "Stopped; nothing was written.") }
+    var result = JSONValue.encodeObject(loss)
+
+    if generates {
+      let answers = try evaluation.answers(
+        to: file, format: data.rowFormatOptions, generation: generation.config(over: loaded.generation), limit: data.maxSamples
+      ) { done, total in
+        Console.status.draw { _ in "answered \(done) of \(total)" }
+      }
+      Console.status.end()
+      guard !Interruption.isRequested else { throw Interrupted(message: "Stopped; nothing was written.") }
+      for (name, score) in LanguageModelEvaluation.scores(answers) { result[name] = .number(score) }
+      result["answers"] = .integer(answers.count)
+      if let predictions { try write(answers, to: predictions) }
+    }
+    try print(result)
+  }
+
+  private func write(_ answers: [LanguageModelEvaluation.Answer], to path: String) throws {
+    let lines = try answers.map { try JSONValue.encode($0).serialized() + "\n" }
+    try AtomicFile.write(Data(lines.joined().utf8), to: URL(fileURLWithPath: path))
+  }
+
+  private func print(_ result: OrderedDictionary<String, JSONValue>) throws {
+    guard !json else { return try Console.result(JSONValue.object(result).serialized(indent: 2)) }
+    for (name, value) in result {
+      let text = value.intValue.map(String.init) ?? String(format: "%.4f", value.doubleValue ?? .nan)
+      try Console.result("\(name.padding(toLength: 24, withPad: " ", startingAt: 0))\(text)")
+    }
+  }
+}
+
+extension JSONValue {
+  /// The members of a value that encodes as an object.
+  fileprivate static func encodeObject(_ value: some Encodable) -> OrderedDictionary<String, JSONValue> {
+    (try? JSONValue.encode(value))?.objectValue ?? [:]
+  }
 }

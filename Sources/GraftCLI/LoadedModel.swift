@@ -1,9 +1,5 @@
-import Adapters
 import Foundation
-import Generation
-import JSON
-import Models
-import Torch
+import Graft
 
 /// A model with its adapters, tokenizer and settings, as a command's options name them.
 struct LoadedModel {
@@ -77,13 +73,7 @@ extension ComputeOptions {
   /// Sets the number of threads, and makes the device usable.
   func prepare() throws -> Device {
     if let threads { Engine.threadCount = threads }
-    if device == "auto" {
-      // Without a GPU or its driver there is nothing to load, which is no failure.
-      if (try? Engine.prepare(.cuda)) != nil { return .cuda }
-      try Engine.prepare(.cpu)
-      return .cpu
-    }
-    let chosen = try Device(parsing: device)
+    let chosen = try Device(choice: device)
     try Engine.prepare(chosen)
     return chosen
   }

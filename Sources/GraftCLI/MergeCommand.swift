@@ -1,4 +1,9 @@
 import ArgumentParser
+import Formats
+import Foundation
+import Graft
+import Torch
+import Training
 
 /// `graft merge`: an adapter into its base.
 struct MergeCommand: AsyncParsableCommand {
@@ -31,5 +36,21 @@ struct MergeCommand: AsyncParsableCommand {
     guard maxShardSize > 0 else { throw ValidationError("--max-shard-size \(maxShardSize) is no size.") }
   }
 
-  func run() async throws { throw CommandError.notConnected("merge adapters") }
+  func run() async throws {
+    let merge = AdapterMerge(
+      base: model.model, adapter: model.namedAdapters[0].folder, dtype: model.compute.baseType,
+      device: try model.compute.prepare(),
+      maxShardSize: ShardSize(byteCount: Int(maxShardSize * 1e9)))
+    let report = try merge.write(to: URL(fileURLWithPath: output, isDirectory: true))
+    if json {
+      try Console.result(report)
+    } else {
+      try Console.result(
+        """
+        wrote \(report.output) in \(report.dtype)
+        drift \(String(format: "%.2e", report.drift)) of the logits (at most \(report.tolerance) is rounding)
+        the adapter itself changes them by \(String(format: "%.2e", report.adapterEffect))
+        """)
+    }
+  }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import Training
 
 /// `graft train`: a run.
@@ -43,6 +44,44 @@ struct TrainCommand: AsyncParsableCommand {
       try Console.result(run.yaml(), terminator: "")
       return
     }
-    throw CommandError.notConnected("train")
+    Interruption.install()
+    defer { Interruption.uninstall() }
+    var training = TrainingRun(run)
+    training.message = { Console.message($0) }
+    training.status = Console.status
+    training.shouldStop = { Interruption.isRequested }
+    let summary: TrainingRun.Summary
+    do {
+      summary = try await training.run()
+    } catch let interrupted as TrainingInterrupted {
+      throw Interrupted(message: "\(interrupted)")
+    }
+    if json {
+      try Console.result(summary)
+    } else {
+      try Console.result(summary.description)
+    }
+  }
+}
+
+extension TrainingRun.Summary: CustomStringConvertible {
+  /// What a person wants to know after a run.
+  public var description: String {
+    var lines = [
+      "trained \(outcome.steps) steps in \(Self.duration(outcome.seconds)), "
+        + "\(Int(outcome.tokensPerSecond)) tokens/s, mean loss \(Self.number(outcome.trainLoss))"
+        + (outcome.stoppedEarly ? "; stopped early" : "")
+    ]
+    if let evaluationLoss { lines.append("validation loss \(Self.number(evaluationLoss))") }
+    if let best = outcome.bestModelCheckpoint { lines.append("best checkpoint \(best)") }
+    lines.append("adapter \(adapter)")
+    return lines.joined(separator: "\n")
+  }
+
+  private static func number(_ value: Double) -> String { String(format: "%.4f", value) }
+
+  private static func duration(_ seconds: Double) -> String {
+    let whole = Int(seconds.rounded())
+    return whole < 60 ? "\(whole) s" : "\(whole / 60) min \(whole % 60) s"
   }
 }

@@ -24,7 +24,9 @@ extension Trainer {
       try saveCompanions?(folder)
       guard !arguments.saveOnlyModel else { return }
 
-      var tensors = try optimizer.state().map { TensorToWrite(name: "optimizer.\($0.name)", tensor: $0.tensor) }
+      var tensors = try optimizer.state().map {
+        TensorToWrite(name: "optimizer.\($0.name)", tensor: $0.tensor)
+      }
       tensors.append(TensorToWrite(name: "random.cpu", tensor: try Tensor(RandomState.capture(.cpu))))
       let device = model.base.device
       if device.kind == .cuda {
@@ -58,28 +60,36 @@ extension Trainer {
     let root = URL(fileURLWithPath: outputDirectory, isDirectory: true)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
     return names.compactMap { name in
-      guard name.hasPrefix("checkpoint-"), let step = Int(name.dropFirst("checkpoint-".count)) else { return nil }
+      guard name.hasPrefix("checkpoint-"), let step = Int(name.dropFirst("checkpoint-".count)) else {
+        return nil
+      }
       return (step, root.appendingPathComponent(name))
     }.sorted { $0.step < $1.step }
   }
 
   // MARK: Resuming
 
-  func resumeIfAsked() throws {
-    guard let point = arguments.resumeFromCheckpoint else { return }
-    let folder: URL
-    switch point {
-    case .directory(let path):
-      folder = URL(fileURLWithPath: path, isDirectory: true)
+  /// The folder that the arguments ask to go on from; nil for a new run, and for one that was killed before its first
+  /// checkpoint.
+  private var resumeFolder: URL? {
+    switch arguments.resumeFromCheckpoint {
+    case nil: nil
+    case .directory(let path): URL(fileURLWithPath: path, isDirectory: true)
     case .latest:
-      let resumable = Trainer.checkpoints(in: arguments.outputDir).last { _, url in
+      Trainer.checkpoints(in: arguments.outputDir).last { _, url in
         FileManager.default.fileExists(atPath: url.appendingPathComponent("trainer_state.json").path)
-      }
-      // A run that was killed before its first checkpoint begins again.
-      guard let resumable else { return }
-      folder = resumable.url
+      }?.url
     }
-    try resume(from: folder)
+  }
+
+  /// The step that ``train()`` will go on from; nil when it begins anew.
+  public var resumableStep: Int? {
+    resumeFolder.flatMap { try? Data(contentsOf: $0.appendingPathComponent("trainer_state.json")) }
+      .flatMap { try? JSONValue(parsing: $0).decode(TrainerState.self).globalStep }
+  }
+
+  func resumeIfAsked() throws {
+    if let folder = resumeFolder { try resume(from: folder) }
   }
 
   /// Takes up everything that a checkpoint holds; what follows is what would have followed.
@@ -96,7 +106,8 @@ extension Trainer {
     } catch {
       throw TrainingError("\(file.path) is damaged: \(error). Resume from another checkpoint.")
     }
-    for (key, value) in state.fingerprint.sorted(by: { $0.key < $1.key }) where saved.fingerprint[key] != value {
+    for (key, value) in state.fingerprint.sorted(by: { $0.key < $1.key })
+    where saved.fingerprint[key] != value {
       throw TrainingError(
         "The run in \(folder.path) had \(key) \(saved.fingerprint[key] ?? "unset"), this one has \(value): going on would "
           + "give neither run's result. Restore the setting, or start anew without resume_from_checkpoint.")
@@ -130,7 +141,8 @@ extension Trainer {
       "per_device_train_batch_size": String(arguments.perDeviceTrainBatchSize),
       "gradient_accumulation_steps": String(arguments.gradientAccumulationSteps),
       "seed": String(arguments.seed), "data_seed": String(arguments.dataSeed ?? arguments.seed),
-      "packing": String(arguments.packing), "train_sampling_strategy": arguments.trainSamplingStrategy.rawValue,
+      "packing": String(arguments.packing),
+      "train_sampling_strategy": arguments.trainSamplingStrategy.rawValue,
       "max_length": arguments.maxLength.map(String.init) ?? "none",
     ]
   }

@@ -54,7 +54,8 @@ public final class Trainer {
 
     parameters = model.trainableParameters
     guard !parameters.isEmpty else {
-      throw TrainingError("Nothing is trainable: the model has no active adapter. Add one with PEFTModel(base, config).")
+      throw TrainingError(
+        "Nothing is trainable: the model has no active adapter. Add one with PEFTModel(base, config).")
     }
     optimizer = try AdamW(
       parameters, beta1: arguments.adamBeta1, beta2: arguments.adamBeta2, epsilon: arguments.adamEpsilon,
@@ -71,7 +72,8 @@ public final class Trainer {
     guard batches > 0 else {
       throw TrainingError(
         "No batch is full: \(trainDataset.lengths.count) examples, per_device_train_batch_size "
-          + "\(arguments.perDeviceTrainBatchSize). Set dataloader_drop_last to false, or the batch size lower.")
+          + "\(arguments.perDeviceTrainBatchSize). Set dataloader_drop_last to false, or the batch size lower."
+      )
     }
     let accumulation = arguments.gradientAccumulationSteps
     stepsPerEpoch = (batches + accumulation - 1) / accumulation
@@ -115,8 +117,10 @@ public final class Trainer {
     training: while state.globalStep < state.maxSteps {
       let epoch = plan.epoch(state.position.epoch)
       while state.position.batch < epoch.count {
-        let window = state.position.batch..<min(
-          state.position.batch + arguments.gradientAccumulationSteps, epoch.count)
+        let window =
+          state.position
+          .batch..<min(
+            state.position.batch + arguments.gradientAccumulationSteps, epoch.count)
         let result = try step(window.map { try batch(epoch[$0]) })
         state.globalStep += 1
         state.position.batch = window.upperBound
@@ -133,7 +137,8 @@ public final class Trainer {
     return Outcome(
       steps: state.globalStep, epochs: epochs, trainLoss: lossCount > 0 ? lossSum / Double(lossCount) : 0,
       seconds: clock.seconds, tokensPerSecond: clock.tokensPerSecond,
-      bestModelCheckpoint: state.bestModelCheckpoint, bestMetric: state.bestMetric, stoppedEarly: stoppedEarly)
+      bestModelCheckpoint: state.bestModelCheckpoint, bestMetric: state.bestMetric, stoppedEarly: stoppedEarly
+    )
   }
 
   struct StepResult {
@@ -188,7 +193,9 @@ public final class Trainer {
   }
 
   private func lossIsNotFinite(_ value: Double, what: String = "loss") -> TrainingError {
-    let saved = lastSavedStep > 0 ? "The last checkpoint is from step \(lastSavedStep)." : "No checkpoint was written yet."
+    let saved =
+      lastSavedStep > 0
+      ? "The last checkpoint is from step \(lastSavedStep)." : "No checkpoint was written yet."
     return TrainingError(
       "The \(what) became \(value) at step \(state.globalStep + 1). \(saved) Lower learning_rate, set max_grad_norm, warm "
         + "up longer, or look at the rows of this batch with `graft inspect --supervision`.")
@@ -255,7 +262,9 @@ public final class Trainer {
   /// Passes over the data so far.
   var epochs: Double {
     Double(state.position.epoch)
-      + Double((state.position.batch + arguments.gradientAccumulationSteps - 1) / arguments.gradientAccumulationSteps)
+      + Double(
+        (state.position.batch + arguments.gradientAccumulationSteps - 1) / arguments.gradientAccumulationSteps
+      )
       / Double(stepsPerEpoch)
   }
 
@@ -263,7 +272,8 @@ public final class Trainer {
     StepReport(
       step: state.globalStep, totalSteps: state.maxSteps, epoch: epochs, loss: loss,
       learningRate: result.learningRate, gradientNorm: result.gradientNorm, tokens: state.tokens,
-      supervisedTokens: state.supervisedTokens, tokensPerSecond: clock.tokensPerSecond, seconds: clock.seconds,
+      supervisedTokens: state.supervisedTokens, tokensPerSecond: clock.tokensPerSecond,
+      seconds: clock.seconds,
       secondsLeft: clock.secondsLeft(steps: state.maxSteps - state.globalStep), memory: ProcessMemory.peak)
   }
 
@@ -294,7 +304,8 @@ public final class Trainer {
     model.isTraining = false
     defer { model.isTraining = wasTraining }
     let (loss, supervised) = try evaluationLoss(
-      model, evalDataset, objective: objective, batchSize: arguments.perDeviceEvalBatchSize, shouldStop: shouldStop)
+      model, evalDataset, objective: objective, batchSize: arguments.perDeviceEvalBatchSize,
+      shouldStop: shouldStop)
     let metrics = try computeMetrics?(model) ?? [:]
     return EvaluationReport(
       step: state.globalStep, epoch: epochs, loss: loss, supervisedTokens: supervised,
@@ -314,7 +325,8 @@ public final class Trainer {
     guard let value = name == "loss" ? report.loss : report.metrics[name] else {
       let known = (["loss"] + report.metrics.keys).joined(separator: ", ")
       throw TrainingError(
-        "`metric_for_best_model` is `\(arguments.bestMetric)`, which the evaluation does not give; it gives \(known).")
+        "`metric_for_best_model` is `\(arguments.bestMetric)`, which the evaluation does not give; it gives \(known)."
+      )
     }
     let threshold = arguments.earlyStoppingThreshold
     let improved =
@@ -367,7 +379,8 @@ public func evaluationLoss(
     supervised += weight
   }
   guard supervised > 0 else {
-    throw TrainingError("None of the \(count) validation examples has a supervised token; check the file and max_length.")
+    throw TrainingError(
+      "None of the \(count) validation examples has a supervised token; check the file and max_length.")
   }
   return (sum / Double(supervised), supervised)
 }

@@ -1,0 +1,166 @@
+import Adapters
+import Datasets
+import Formats
+import Foundation
+import Generation
+import JSON
+import Models
+import NeuralNetworks
+import Tokenizers
+import Torch
+
+/// A whole run as a ``RunConfiguration`` describes it: model, data, adapter, training, files.
+///
+/// What can be wrong is found in the order of its price: the configuration, the tokenizer and the data are checked
+/// before the weights are loaded.
+public struct TrainingRun {
+  public let configuration: RunConfiguration
+  /// Gets what the user should know, one line at a time.
+  public var message: (String) -> Void = { _ in }
+  /// The terminal's last line, for the progress bar.
+  public var status: StatusLine?
+  /// Asked between steps; true saves and stops.
+  public var shouldStop: () -> Bool = { false }
+
+  public init(_ configuration: RunConfiguration) {
+    self.configuration = configuration
+  }
+
+  /// What the run left behind.
+  public struct Summary: Sendable, Codable {
+    public var adapter: String
+    public var trainableParameters: Int
+    public var allParameters: Int
+    public var examples: Int
+    public var outcome: Trainer.Outcome
+    public var evaluationLoss: Double?
+    public var peakMemoryBytes: Int
+  }
+
+  /// Runs to the end.
+  ///
+  /// - Throws: an error that says what, where and the remedy; ``TrainingInterrupted`` after saving when asked to stop.
+  public func run() async throws -> Summary {
+    try configuration.validate()
+    try configuration.data.checkFiles()
+    let arguments = configuration.training
+    try checkOutputDirectory()
+    let device = try Device(choice: configuration.model.device)
+    try Engine.prepare(device)
+    let adapter = try adapterConfiguration()
+
+    let source = try PretrainedSource(configuration.model.modelNameOrPath)
+    let tokenizer = try loadTokenizer(source)
+    try checkContext(source)
+    let data = try await TrainingData(configuration.data, arguments, tokenizer: tokenizer)
+    message("training data: \(data.trainReport)")
+    if let report = data.validationReport { message("validation data: \(report)") }
+    return try train(source, tokenizer, data, adapter, device: device)
+  }
+
+  private func train(
+    _ source: PretrainedSource, _ tokenizer: ChatTokenizer, _ data: TrainingData,
+    _ adapter: any AdapterConfiguration, device: Device
+  ) throws -> Summary {
+    let arguments = configuration.training
+    // Here, on the thread that computes: the engine counts its threads by the thread that calls it.
+    if let threads = configuration.model.numThreads { Engine.threadCount = threads }
+    let base = try AutoModelForCausalLM.fromPretrained(source, dtype: dtype, device: device)
+    try RandomState.seed(arguments.seed)
+    let model = try PEFTModel(base, adapter)
+    message(model.trainableParametersLine)
+
+    let trainer = try Trainer(
+      model: model, arguments: arguments, trainDataset: data.train, evalDataset: data.validation)
+    trainer.shouldStop = shouldStop
+    trainer.saveCompanions = { try tokenizer.tokenizer.save(to: $0) }
+    let resumedStep = trainer.resumableStep
+    if let resumedStep { message("continuing from step \(resumedStep) of \(trainer.state.maxSteps)") }
+    try FileManager.default.createDirectory(
+      atPath: arguments.outputDir, withIntermediateDirectories: true)
+    let output = URL(fileURLWithPath: arguments.outputDir, isDirectory: true)
+    try AtomicFile.write(Data(configuration.yaml().utf8), to: output.appendingPathComponent("run.yaml"))
+    trainer.log = try RunLog(
+      arguments, configuration: configuration.yaml(), resumedStep: resumedStep, status: status)
+
+    let outcome = try trainer.train()
+    let evaluation = try data.validation.map { _ in try trainer.evaluate().loss }
+    try tokenizer.tokenizer.save(to: output)
+    try model.savePretrained(output.path)
+    let counts = model.parameterCounts
+    return Summary(
+      adapter: output.path, trainableParameters: counts.trainable, allParameters: counts.all,
+      examples: data.train.examples.count, outcome: outcome, evaluationLoss: evaluation,
+      peakMemoryBytes: ProcessMemory.peak)
+  }
+
+  // MARK: Parts
+
+  private var dtype: DType? {
+    if configuration.training.bf16 { return .bfloat16 }
+    return switch configuration.model.dtype {
+    case .auto: nil
+    case .float32: .float32
+    case .bfloat16: .bfloat16
+    }
+  }
+
+  /// The adapter's settings, with the base model's place so that the adapter can find it again.
+  private func adapterConfiguration() throws -> any AdapterConfiguration {
+    let fields = AdapterFields(configuration.adapter.objectValue ?? [:], source: "the run's configuration")
+    var adapter = try AdapterMethod.named(configuration.adapterMethod, in: fields.source).configuration(
+      fields)
+    let path = configuration.model.modelNameOrPath
+    adapter.common.baseModelNameOrPath =
+      FileManager.default.fileExists(atPath: path)
+      ? URL(fileURLWithPath: path).standardizedFileURL.path : path
+    adapter.common.revision = configuration.model.revision
+    return adapter
+  }
+
+  private func loadTokenizer(_ source: PretrainedSource) throws -> ChatTokenizer {
+    var tokenizer =
+      try configuration.model.tokenizerNameOrPath.map { try AutoTokenizer.fromPretrained($0) }
+      ?? AutoTokenizer.fromPretrained(source)
+    if let path = configuration.model.chatTemplatePath {
+      guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+        throw TrainingError("The chat template \(path) cannot be read; check `chat_template_path`.")
+      }
+      tokenizer.chatTemplate = try ChatTemplate(
+        text, specialTokens: tokenizer.chatTemplate?.specialTokens ?? [:])
+    }
+    return tokenizer
+  }
+
+  private func checkContext(_ source: PretrainedSource) throws {
+    let context = try source.configuration.integer("max_position_embeddings", default: Int(Int32.max))
+    guard let maxLength = configuration.training.maxLength, maxLength > context else { return }
+    throw TrainingError(
+      "`max_length` is \(maxLength), and the model at \(source.url.path) has a context of \(context) tokens. Set "
+        + "max_length to \(context) or less.")
+  }
+
+  /// A run never writes over another's results.
+  private func checkOutputDirectory() throws {
+    let arguments = configuration.training
+    guard arguments.resumeFromCheckpoint == nil else { return }
+    let output = URL(fileURLWithPath: arguments.outputDir, isDirectory: true)
+    let hasAdapter = FileManager.default.fileExists(
+      atPath: output.appendingPathComponent("adapter_config.json").path)
+    guard hasAdapter || !Trainer.checkpoints(in: arguments.outputDir).isEmpty else { return }
+    throw TrainingError(
+      "\(output.path) holds the \(hasAdapter ? "adapter" : "checkpoints") of an earlier run. Go on with it (`--resume`, or "
+        + "resume_from_checkpoint: true), name another output_dir, or remove the folder.")
+  }
+}
+
+extension Device {
+  /// The device that `auto`, `cpu`, `cuda`, … means on this machine.
+  public init(choice: String) throws {
+    guard choice == "auto" else {
+      try self.init(parsing: choice)
+      return
+    }
+    self = (try? Engine.prepare(.cuda)) != nil ? .cuda : .cpu
+  }
+}
