@@ -113,12 +113,3 @@ struct InspectCommand: AsyncParsableCommand {
     tokenizer.decode([token], skipSpecialTokens: false)
   }
 }
-
-extension DataOptions {
-  /// What the options say about the file's columns.
-  var rowFormatOptions: RowFormatOptions {
-    RowFormatOptions(
-      format: rowFormat, promptColumn: promptColumn, responseColumn: responseColumn, textColumn: textColumn,
-      systemPrompt: systemPrompt)
-  }
-}
