@@ -17,16 +17,24 @@ public struct AdapterFields: Sendable {
   private func value<Value>(
     _ key: String, _ kind: String, _ fallback: Value, _ convert: (JSONValue) -> Value?
   ) throws -> Value {
-    guard let stored = values[key], !stored.isNull else { return fallback }
+    try value(key, kind, convert) ?? fallback
+  }
+
+  /// Nil when the key is absent or null.
+  private func value<Value>(_ key: String, _ kind: String, _ convert: (JSONValue) -> Value?) throws -> Value?
+  {
+    guard let stored = values[key], !stored.isNull else { return nil }
     guard let value = convert(stored) else {
       throw AdapterError("`\(key)` in \(source) is \(stored.serialized()), where \(kind) is wanted.")
     }
     return value
   }
 
-  public func integer(_ key: String, default fallback: Int, minimum: Int = 1) throws -> Int {
-    try value(key, "a whole number from \(minimum)", fallback) {
-      $0.intValue.flatMap { $0 >= minimum ? $0 : nil }
+  public func integer(
+    _ key: String, default fallback: Int, minimum: Int = 1, maximum: Int = Int(Int32.max)
+  ) throws -> Int {
+    try value(key, "a whole number from \(minimum) to \(maximum)", fallback) {
+      $0.intValue.flatMap { (minimum...maximum).contains($0) ? $0 : nil }
     }
   }
 
@@ -39,12 +47,12 @@ public struct AdapterFields: Sendable {
   }
 
   public func string(_ key: String) throws -> String? {
-    try value(key, "a string", nil) { .some($0.stringValue) }
+    try value(key, "a string") { $0.stringValue }
   }
 
   /// A list of strings; one string counts as a list of one.
   public func strings(_ key: String) throws -> [String]? {
-    try value(key, "a list of strings", nil) { stored -> [String]?? in
+    try value(key, "a list of strings") { stored -> [String]? in
       if let one = stored.stringValue { return [one] }
       guard let list = stored.arrayValue else { return nil }
       let strings = list.compactMap(\.stringValue)
@@ -54,7 +62,7 @@ public struct AdapterFields: Sendable {
 
   /// A list of whole numbers; one number counts as a list of one.
   public func integers(_ key: String) throws -> [Int]? {
-    try value(key, "a whole number or a list of them", nil) { stored -> [Int]?? in
+    try value(key, "a whole number or a list of them") { stored -> [Int]? in
       if let one = stored.intValue { return [one] }
       guard let list = stored.arrayValue else { return nil }
       let integers = list.compactMap(\.intValue)

@@ -129,6 +129,11 @@ extension PEFTModel {
       }
       unused.remove(stored)
       let value = try checkpoint.tensor(stored, dtype: .float32).to(.float32, device: base.device)
+      guard try value.isFinite().to(.int64).min().item() == 1 else {
+        throw AdapterError(
+          "`\(stored)` in the adapter at \(path) holds values that are infinite or no numbers; its training diverged. Use an "
+            + "earlier checkpoint.")
+      }
       try parameter.value.copyInPlace(value)
     }
     for stored in unused.sorted() {

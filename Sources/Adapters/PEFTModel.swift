@@ -28,6 +28,7 @@ public final class PEFTModel {
 
   /// The adapters whose change is in the weights now.
   public private(set) var mergedAdapters: [String] = []
+  private var activeBeforeMerging: [String] = []
 
   /// The base alone, frozen; adapters are added or loaded.
   public init(_ base: any CausalLanguageModel) throws {
@@ -67,16 +68,21 @@ public final class PEFTModel {
     try setAdapters([])
     defer { try? setAdapters(before) }
     let adapter = try configuration.makeAdapter(for: base)
+    adapter.isTraining = isTraining
     let replacements = try modulesToSave(configuration, beside: adapter)
     entries[name] = Entry(configuration: configuration, adapter: adapter, modulesToSave: replacements)
   }
 
   private static func checkName(_ name: String) throws {
     // The name becomes a folder.
-    guard !name.isEmpty, !name.contains("/"), !name.contains("\0"), name != ".", name != "..",
-      !name.contains(".")
+    guard !name.isEmpty, name.utf8.count <= 200,
+      name.unicodeScalars.allSatisfy({
+        !"/\\.".unicodeScalars.contains($0) && $0.properties.generalCategory != .control
+      })
     else {
-      throw AdapterError("`\(name)` cannot be the name of an adapter; use letters, digits, - and _.")
+      throw AdapterError(
+        "\(name.debugDescription) cannot be the name of an adapter; use letters, digits, - and _, 200 at most."
+      )
     }
   }
 
@@ -88,11 +94,10 @@ public final class PEFTModel {
     var found: Set<String> = []
     var replacements: [ParameterReplacement] = []
     for (path, _) in base.namedModules() where !path.isEmpty {
-      guard let name = names.first(where: { path.hasSuffix($0) }), !targeted.contains(path),
+      guard names.contains(where: { path.hasSuffix($0) }), !targeted.contains(path),
         // A module within one that is saved is saved with it.
         !found.contains(where: { path.hasPrefix($0 + ".") })
       else { continue }
-      _ = name
       found.insert(path)
       for (key, place) in base.places(below: path) {
         replacements.append(try ParameterReplacement(key: key, place: place))
@@ -120,22 +125,49 @@ public final class PEFTModel {
   public func setAdapter(_ name: String) throws { try setAdapters([name]) }
 
   /// Puts exactly these adapters to work; what they add is summed. None is the base alone.
+  ///
+  /// - Throws: ``AdapterError``; the adapters that were at work then still are.
   public func setAdapters(_ names: [String]) throws {
-    let next = try names.map { try entry($0) }
+    try check(names)
     guard names.isEmpty || mergedAdapters.isEmpty else {
       throw AdapterError(
         "The adapter `\(mergedAdapters[0])` is merged into the weights; unmerge it before switching.")
     }
-    for name in activeAdapters.reversed() {
-      let entry = try entry(name)
-      for replacement in entry.modulesToSave.reversed() { replacement.remove() }
-      try entry.adapter.deactivate()
+    let before = activeAdapters
+    try deactivateAll()
+    do {
+      try activate(names)
+    } catch {
+      try deactivateAll()
+      try activate(before)
+      throw error
     }
-    for entry in next {
+  }
+
+  /// Each name must be an adapter's, and stand once.
+  private func check(_ names: [String]) throws {
+    for name in names { _ = try entry(name) }
+    if let twice = names.first(where: { name in names.count(where: { $0 == name }) > 1 }) {
+      throw AdapterError("The adapter `\(twice)` is named twice; an adapter works once.")
+    }
+  }
+
+  private func activate(_ names: [String]) throws {
+    for name in names {
+      let entry = try entry(name)
+      activeAdapters.append(name)
       try entry.adapter.activate()
       for replacement in entry.modulesToSave { replacement.insert() }
     }
-    activeAdapters = names
+  }
+
+  private func deactivateAll() throws {
+    while let name = activeAdapters.last {
+      let entry = try entry(name)
+      for replacement in entry.modulesToSave.reversed() { replacement.remove() }
+      try entry.adapter.deactivate()
+      activeAdapters.removeLast()
+    }
   }
 
   /// Runs `body` on the base alone.
@@ -157,6 +189,9 @@ public final class PEFTModel {
   /// Removes an adapter and its parameters.
   public func deleteAdapter(_ name: String) throws {
     _ = try entry(name)
+    guard !mergedAdapters.contains(name) else {
+      throw AdapterError("The adapter `\(name)` is merged into the weights; unmerge it before it is deleted.")
+    }
     try setAdapters(activeAdapters.filter { $0 != name })
     entries[name] = nil
   }
@@ -200,40 +235,48 @@ public final class PEFTModel {
   // MARK: Merging
 
   /// Computes adapters into the weights; ``unmergeAdapter()`` restores them bit for bit.
+  ///
+  /// - Parameter names: those to merge; nil is the active ones. No adapter is active afterwards.
+  /// - Throws: ``AdapterError`` when a method or a layer cannot be merged; nothing is changed then.
   public func mergeAdapter(_ names: [String]? = nil) throws {
     guard mergedAdapters.isEmpty else {
-      throw AdapterError("The adapter `\(mergedAdapters[0])` is merged already.")
+      throw AdapterError("The adapter `\(mergedAdapters[0])` is merged already; unmerge it first.")
     }
     let names = names ?? activeAdapters
-    let chosen = try names.map { try entry($0) }
+    try check(names)
+    activeBeforeMerging = activeAdapters
     try setAdapters([])
-    for (name, entry) in zip(names, chosen) {
-      do {
+    do {
+      for name in names {
+        let entry = try entry(name)
+        mergedAdapters.append(name)
         try entry.adapter.merge()
-      } catch {
-        try unmergeAdapter()
-        throw error
+        for replacement in entry.modulesToSave { try replacement.merge() }
       }
-      for replacement in entry.modulesToSave { try replacement.merge() }
-      mergedAdapters.append(name)
+    } catch {
+      try unmergeAdapter()
+      throw error
     }
   }
 
+  /// Puts the weights back as they were before merging, and to work the adapters that were.
   public func unmergeAdapter() throws {
-    for name in mergedAdapters.reversed() {
+    while let name = mergedAdapters.last {
       let entry = try entry(name)
       for replacement in entry.modulesToSave.reversed() { replacement.remove() }
       try entry.adapter.unmerge()
+      mergedAdapters.removeLast()
     }
-    let merged = mergedAdapters
-    mergedAdapters = []
-    try setAdapters(merged)
+    let active = activeBeforeMerging
+    activeBeforeMerging = []
+    if !active.isEmpty { try setAdapters(active) }
   }
 
   /// The base with the active adapters in its weights for good; this model has none afterwards.
   public func mergeAndUnload() throws -> any CausalLanguageModel {
-    try mergeAdapter()
+    if mergedAdapters.isEmpty { try mergeAdapter() }
     mergedAdapters = []
+    activeBeforeMerging = []
     entries = [:]
     return base
   }

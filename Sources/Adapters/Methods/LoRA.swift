@@ -69,6 +69,9 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType, modulesToSave: modulesToSave)
   }
 
+  /// Beyond the width of any layer; a larger one is a mistake that would take all memory.
+  static let maximumRank = 65_536
+
   public static let method = AdapterMethod(
     peftType: "LORA",
     keys: [
@@ -82,7 +85,8 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
 
   public init(_ fields: AdapterFields) throws {
     self.init(
-      r: try fields.integer("r", default: 8), loraAlpha: try fields.number("lora_alpha", default: 8),
+      r: try fields.integer("r", default: 8, maximum: LoRAConfig.maximumRank),
+      loraAlpha: try fields.number("lora_alpha", default: 8),
       loraDropout: try fields.number("lora_dropout", default: 0))
     targets = TargetModules(
       targetModules: try fields.modules("target_modules"),
@@ -114,9 +118,11 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       throw AdapterError(
         "`lora_dropout` in \(fields.source) is \(loraDropout); a probability below 1 is wanted.")
     }
-    for (key, rank) in rankPattern where !(1...65_536).contains(rank) || rank != rank.rounded() {
+    for (key, rank) in rankPattern
+    where !(1...Double(LoRAConfig.maximumRank)).contains(rank) || rank != rank.rounded() {
       throw AdapterError(
-        "`rank_pattern` in \(fields.source) gives `\(key)` the rank \(rank); a whole number is wanted.")
+        "`rank_pattern` in \(fields.source) gives `\(key)` the rank \(rank), where a whole number from 1 to "
+          + "\(LoRAConfig.maximumRank) is wanted.")
     }
     if try fields.bool("fan_in_fan_out", default: false) {
       throw AdapterError(
@@ -306,7 +312,7 @@ final class LoRALinear: LinearAdapter {
     let shape = [rank, layer.inFeatures]
     a = Parameter(
       try configuration.initLoRAWeights == .gaussian
-        ? .normal(shape, standardDeviation: 1 / Double(configuration.r), device: device)
+        ? .normal(shape, standardDeviation: 1 / Double(rank), device: device)
         : .uniform(shape, low: -bound, high: bound, device: device))
     let outBound = 1 / Double(rank).squareRoot()
     b = Parameter(
