@@ -85,6 +85,10 @@ let package = Package(
 
     // MARK: Tests
     .testTarget(
+      name: "AdaptersTests",
+      dependencies: ["Adapters", "Models", "NeuralNetworks", "Formats", "JSON", "Torch"],
+      exclude: ["Fixtures"]),
+    .testTarget(
       name: "ModelsTests", dependencies: ["Models", "NeuralNetworks", "Formats", "JSON", "Torch"],
       exclude: ["Fixtures"]),
     .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers", "JSON"], exclude: ["Fixtures"]),

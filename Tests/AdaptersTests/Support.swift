@@ -1,0 +1,119 @@
+import Adapters
+import Formats
+import Foundation
+import JSON
+import Models
+import NeuralNetworks
+import Testing
+import Torch
+
+/// A fixture beside this file.
+func fixture(_ name: String) -> URL {
+  URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("Fixtures").appendingPathComponent(name)
+}
+
+/// The adapters that `make_fixtures.py` had PEFT save: every folder with a configuration.
+let adapterFixtures: [String] = {
+  let folders = (try? FileManager.default.contentsOfDirectory(atPath: fixture("").path)) ?? []
+  return folders.filter {
+    FileManager.default.fileExists(atPath: fixture($0).appendingPathComponent("adapter_config.json").path)
+  }.sorted()
+}()
+
+/// A base model of ModelsTests, in fp32.
+func base(_ name: String) throws -> any CausalLanguageModel {
+  let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .appendingPathComponent("ModelsTests/Fixtures/\(name)")
+  return try AutoModelForCausalLM.fromPretrained(folder.path, dtype: .float32)
+}
+
+/// A fixture with what PEFT computed from it.
+struct AdapterFixture {
+  let name: String
+  let facts: JSONValue
+  let expected: SafetensorsFile
+
+  init(_ name: String) throws {
+    self.name = name
+    facts = try JSONValue(parsing: Data(contentsOf: fixture(name).appendingPathComponent("expected.json")))
+    expected = try SafetensorsFile(fixture(name).appendingPathComponent("expected.safetensors"))
+  }
+
+  var path: String { fixture(name).path }
+  var baseName: String { facts["base"]?.stringValue ?? "" }
+  var sequences: [[Int32]] {
+    get throws { try (0..<2).map { try expected.tensor("input_ids.\($0)").array(of: Int32.self) } }
+  }
+  var configuration: JSONValue {
+    get throws { try readJSON(fixture(name).appendingPathComponent("adapter_config.json")) }
+  }
+
+  /// The base with the adapter on it.
+  func load() throws -> PEFTModel {
+    let model = try PEFTModel(base(baseName))
+    try model.loadAdapter(path)
+    return model
+  }
+
+  /// The largest difference from what PEFT computed under `key`, relative to its largest logit.
+  func error(_ model: any CausalLanguageModel, _ key: String) throws -> Double {
+    try withoutGradient {
+      let input = try ModelInput(sequences)
+      let logits = try model.logits(input)
+      return try input.layout.sequences.enumerated().map { index, tokens in
+        try relativeError(logits.slice(tokens), expected.tensor("\(key).\(index)"))
+      }.max() ?? .infinity
+    }
+  }
+
+  /// All logits, to be compared with others of the same computation.
+  func logits(_ model: any CausalLanguageModel) throws -> [Float] {
+    try withoutGradient { try model.logits(ModelInput(sequences)).floats() }
+  }
+}
+
+func readJSON(_ url: URL) throws -> JSONValue { try JSONValue(parsing: Data(contentsOf: url)) }
+
+/// Gives `body` an empty folder that is removed afterwards.
+func withTemporaryFolder<R>(_ body: (URL) throws -> R) throws -> R {
+  let folder = FileManager.default.temporaryDirectory.appendingPathComponent("adapters-\(UUID().uuidString)")
+  try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+  defer { try? FileManager.default.removeItem(at: folder) }
+  return try body(folder)
+}
+
+/// The largest difference between two tensors, relative to the largest element of the second; NaN for NaN.
+func relativeError(_ found: Tensor, _ expected: Tensor) throws -> Double {
+  #expect(found.shape == expected.shape)
+  guard found.shape == expected.shape else { return .infinity }
+  let wide = try expected.to(.float64)
+  return try (found.to(.float64) - wide).absolute().max().item()
+    / Swift.max(wide.absolute().max().item(), 1e-30)
+}
+
+/// The error of `body`, which must hold all `parts`.
+func expectError(
+  _ parts: String..., location: SourceLocation = #_sourceLocation, _ body: () throws -> Void
+) {
+  do {
+    try body()
+    Issue.record("nothing was thrown", sourceLocation: location)
+  } catch {
+    #expect(
+      error is AdapterError || error is ModelError || error is FormatError || error is TorchError,
+      "\(type(of: error)): \(error)", sourceLocation: location)
+    for part in parts {
+      #expect("\(error)".contains(part), "\(error) lacks \(part)", sourceLocation: location)
+    }
+  }
+}
+
+/// The mean loss of every next token, for gradients.
+func loss(_ model: any CausalLanguageModel, _ sequences: [[Int32]]) throws -> Tensor {
+  let input = try ModelInput(sequences)
+  let supervision = Supervision(labels: sequences.flatMap { $0 }, offsets: input.layout.offsets)
+  let sum = try causalLossSum(
+    hidden: model.hiddenStates(input), supervision: supervision, head: model.outputEmbedding)
+  return try sum / Double(supervision.count)
+}
