@@ -146,7 +146,13 @@ CTTensor *ct_gradient(CTTensor *tensor) {
 }
 
 int ct_set_gradient(CTTensor *tensor, CTTensor *gradient) {
-  return status([&] { borrow(tensor).mutable_grad() = borrow_or_undefined(gradient); });
+  return status([&] {
+    auto target = borrow(tensor);
+    auto value = borrow_or_undefined(gradient);
+    TORCH_CHECK(!value.defined() || (value.sizes() == target.sizes() && value.device() == target.device()), "a gradient ",
+                value.sizes(), " for a tensor ", target.sizes());
+    target.mutable_grad() = value;
+  });
 }
 
 bool ct_gradient_enabled(void) { return at::GradMode::is_enabled(); }

@@ -87,7 +87,11 @@ private final class TensorClosure {
     }
     do {
       let values = try closure.body(tensors)
-      precondition(values.count == Int(resultCount), "\(values.count) gradients for \(resultCount) inputs")
+      guard values.count == Int(resultCount) else {
+        throw TorchError(
+          operation: "custom function",
+          message: "its backward gave \(values.count) gradients for \(resultCount) inputs; give one for each")
+      }
       for (index, value) in values.enumerated() {
         ct_retain(value.handle)
         results[index] = value.handle
