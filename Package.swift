@@ -84,6 +84,8 @@ let package = Package(
       exclude: ["benchmark.py"]),
 
     // MARK: Tests
+    .testTarget(name: "TorchTests", dependencies: ["Torch"]),
+    .testTarget(name: "NeuralNetworksTests", dependencies: ["NeuralNetworks", "Torch"]),
     .testTarget(
       name: "AdaptersTests",
       dependencies: ["Adapters", "Models", "NeuralNetworks", "Formats", "JSON", "Torch"],

@@ -1,0 +1,237 @@
+import NeuralNetworks
+import Testing
+import Torch
+
+private final class Inner: Module {
+  let qProj: Linear
+  let scale: Parameter
+  let comment = "no part"
+
+  init(_ width: Int) throws {
+    qProj = try Linear(width, 4, bias: true)
+    scale = try Parameter(shape: [width])
+  }
+}
+
+private final class Outer: Module {
+  let embedTokens: Embedding
+  let layers: [Inner]
+  let layerNorm: RMSNorm
+  let lmHead: Linear
+  let empty: [Int] = []
+
+  init(widths: [Int]) throws {
+    embedTokens = try Embedding(10, 4)
+    layers = try widths.map { try Inner($0) }
+    layerNorm = try RMSNorm(4, epsilon: 1e-5, name: "TestRMSNorm")
+    lmHead = Linear(weight: DenseWeight(embedTokens.weight))
+  }
+
+  override class var checkpointNames: [String: String] { ["layerNorm": "LayerNorm"] }
+  override var typeName: String { "OuterModel" }
+}
+
+@Suite struct ModuleTests {
+  @Test("parts are named as in checkpoints, in the order of declaration, tied ones under each name")
+  func names() throws {
+    let model = try Outer(widths: [4, 4])
+    #expect(
+      model.namedParameters().map(\.path) == [
+        "embed_tokens.weight", "layers.0.scale", "layers.0.q_proj.weight", "layers.0.q_proj.bias",
+        "layers.1.scale", "layers.1.q_proj.weight", "layers.1.q_proj.bias", "LayerNorm.weight",
+        "lm_head.weight",
+      ])
+    #expect(
+      model.namedModules().map(\.path) == [
+        "", "embed_tokens", "layers.0", "layers.0.q_proj", "layers.1", "layers.1.q_proj", "LayerNorm",
+        "lm_head",
+      ])
+    #expect(model.parameters().count == 8)
+    #expect(model.parameterCount == 40 + 2 * (4 + 16 + 4) + 4)
+    #expect(model.module(at: "layers.1.q_proj") === model.layers[1].qProj)
+    #expect(model.module(at: "") === model)
+    #expect(model.module(at: "layers.2") == nil && model.module(at: "layers") == nil)
+  }
+
+  @Test("the tree prints as PyTorch prints it, equal neighbours folded")
+  func printing() throws {
+    #expect(
+      try Outer(widths: [4, 4, 8, 4]).description == """
+        OuterModel(
+          (embed_tokens): Embedding(10, 4)
+          (layers): ModuleList(
+            (0-1): 2 x Inner(
+              (q_proj): Linear(in_features=4, out_features=4, bias=True)
+            )
+            (2): Inner(
+              (q_proj): Linear(in_features=8, out_features=4, bias=True)
+            )
+            (3): Inner(
+              (q_proj): Linear(in_features=4, out_features=4, bias=True)
+            )
+          )
+          (LayerNorm): TestRMSNorm((4,), eps=1e-05)
+          (lm_head): Linear(in_features=4, out_features=10, bias=False)
+        )
+        """)
+  }
+
+  @Test("parameters have no elements until they are given, and freezing stops their training")
+  func parameters() throws {
+    let model = try Outer(widths: [4])
+    #expect(model.parameters().allSatisfy { !$0.isLoaded && !$0.isTrainable })
+    for parameter in model.parameters() {
+      parameter.value = try .ones(parameter.shape)
+      try parameter.setTrainable(true)
+    }
+    #expect(model.parameters().allSatisfy { $0.isLoaded && $0.isTrainable })
+    try model.freeze()
+    #expect(model.parameters().allSatisfy { !$0.isTrainable })
+  }
+
+  @Test("activations are found by the names in configurations")
+  func activations() throws {
+    let x = try Tensor([Float(-2), -0.5, 0, 1, 3])
+    for (name, wanted): (String, [Double]) in [
+      ("silu", [-0.238406, -0.188770, 0, 0.731059, 2.857722]),
+      ("swish", [-0.238406, -0.188770, 0, 0.731059, 2.857722]),
+      ("gelu", [-0.045500, -0.154269, 0, 0.841345, 2.995950]),
+      ("gelu_pytorch_tanh", [-0.045402, -0.154286, 0, 0.841192, 2.996363]),
+      ("gelu_new", [-0.045402, -0.154286, 0, 0.841192, 2.996363]),
+      ("relu", [0, 0, 0, 1, 3]),
+    ] {
+      let activation = try #require(Activation(name))
+      for (found, value) in zip(try activation(x).doubles(), wanted) {
+        #expect(abs(found - value) < 2e-6, "\(name)")
+      }
+      let gated = try activation.gate(x, Tensor([Float(2), 2, 2, 2, 2])).doubles()
+      for (found, value) in zip(gated, wanted) { #expect(abs(found - 2 * value) < 4e-6, "\(name)") }
+    }
+    #expect(Activation("swoosh") == nil)
+  }
+}
+
+// MARK: - Adapters around layers
+
+private final class Adding: LinearAdapter {
+  let amount: Double
+  var sawInnermost: Bool?
+  init(_ amount: Double) { self.amount = amount }
+  func forward(_ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor)
+    throws
+    -> Tensor
+  {
+    sawInnermost = isInnermost
+    return try next(input) + amount
+  }
+}
+
+private final class Doubling: LinearAdapter {
+  func forward(_ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor)
+    throws
+    -> Tensor
+  {
+    try next(input) * 2
+  }
+}
+
+@Suite struct LinearTests {
+  @Test("adapters wrap the layer in their order, the last outermost")
+  func order() throws {
+    let layer = Linear(
+      weight: DenseWeight(Parameter(try .ones([3, 2]))), bias: Parameter(try Tensor([Float(0), 10, 20])))
+    let x = try Tensor([Float(1), 2], shape: [1, 2])
+    #expect(try layer(x).floats() == [3, 13, 23])
+    let adding = Adding(1)
+    layer.adapters = [adding, Doubling()]
+    #expect(try layer(x).floats() == [8, 28, 48])
+    #expect(adding.sawInnermost == true)
+    layer.adapters = [Doubling(), adding]
+    #expect(try layer(x).floats() == [7, 27, 47])
+    #expect(adding.sawInnermost == false)
+    #expect(try layer.base(x).floats() == [3, 13, 23])
+    // Any number of leading dimensions.
+    #expect(try layer(Tensor.ones([2, 5, 2])).shape == [2, 5, 3])
+  }
+
+  @Test("a weight of another type than the input is converted, and the gradient flows through")
+  func types() throws {
+    let weight = Parameter(try .ones([3, 2]))
+    try weight.setTrainable(true)
+    let layer = Linear(weight: DenseWeight(weight))
+    let output = try layer(.ones([1, 2], dtype: .bfloat16))
+    #expect(output.dtype == .bfloat16)
+    try output.sum().backward()
+    #expect(try #require(weight.value.gradient).floats() == [1, 1, 1, 1, 1, 1])
+    #expect(weight.value.gradient?.dtype == .float32)
+  }
+
+  // MARK: Loss
+
+  @Test("the state at a position predicts the next label of its own sequence")
+  func supervision() {
+    let labels: [Int32] = [-100, 5, 6, 7, -100, 8, 9, 4]
+    // Sequences of 3, 0, 4 and 1 tokens: the first token of each is nobody's target.
+    let supervision = Supervision(labels: labels, offsets: [0, 3, 3, 7, 8])
+    #expect(supervision.rows == [0, 1, 4, 5])
+    #expect(supervision.targets == [5, 6, 8, 9])
+    #expect(supervision.count == 4)
+    #expect(Supervision(labels: [], offsets: [0]).count == 0)
+    #expect(Supervision(labels: [1], offsets: [0, 1]).count == 0)
+    #expect(Supervision(labels: [-100, -100], offsets: [0, 2]).count == 0)
+  }
+
+  @Test("the loss is the cross-entropy of the supervised positions, through adapters and biases too")
+  func loss() throws {
+    try RandomState.seed(8)
+    let tokens = 700  // more than one chunk
+    let labels = (0..<tokens).map { $0 % 7 == 0 ? ignoredLabel : Int32($0 % 13) }
+    let supervision = Supervision(labels: labels, offsets: [0, 300, 301, tokens])
+    let rows = try Tensor(supervision.rows.map(Int64.init))
+    let targets = try Tensor(supervision.targets.map(Int64.init))
+    for dtype in [DType.float32, .bfloat16] {
+      for kind in ["plain", "bias", "adapters"] {
+        let weight = try Tensor.normal([13, 24]).to(dtype)
+        let bias = Parameter(try Tensor.normal([13]).to(dtype))
+        let head = Linear(weight: DenseWeight(Parameter(weight)), bias: kind == "bias" ? bias : nil)
+        if kind == "adapters" { head.adapters = [Doubling(), Adding(1)] }
+        try expectSame([.normal([tokens, 24])], dtype, tolerance: dtype == .bfloat16 ? 4e-2 : 2e-5) {
+          try causalLossSum(hidden: $0[0], supervision: supervision, head: head)
+        } plain: { values in
+          var logits = try values[0].selecting(rows).linear(weight.to(.float32))
+          if kind == "bias" { logits = try logits + bias.value.to(.float32) }
+          if kind == "adapters" { logits = try logits * 2 + 1 }
+          return try logits.crossEntropySum(targets)
+        }
+      }
+    }
+  }
+
+  @Test("nothing supervised loses nothing")
+  func emptyLoss() throws {
+    let head = Linear(weight: DenseWeight(Parameter(try .ones([5, 4]))))
+    let supervision = Supervision(labels: [-100, -100], offsets: [0, 2])
+    let loss = try causalLossSum(hidden: .ones([2, 4]), supervision: supervision, head: head)
+    #expect(try loss.item() == 0 && loss.rank == 0)
+  }
+
+  @Test("a label outside the vocabulary throws", arguments: [false, true])
+  func badLabel(_ withAdapter: Bool) throws {
+    let head = Linear(weight: DenseWeight(Parameter(try .ones([5, 16]))))
+    if withAdapter { head.adapters = [Doubling()] }
+    let supervision = Supervision(labels: [0, 5], offsets: [0, 2])
+    #expect(throws: TorchError.self) {
+      _ = try causalLossSum(hidden: .ones([2, 16]), supervision: supervision, head: head)
+    }
+  }
+
+  @Test("a ragged layout has positions that begin anew in each sequence, or go on behind a cache")
+  func layout() throws {
+    let layout = try RaggedLayout(lengths: [3, 0, 2])
+    #expect(layout.offsets == [0, 3, 3, 5] && layout.sequenceCount == 3 && layout.tokenCount == 5)
+    #expect(layout.sequences == [0..<3, 3..<3, 3..<5])
+    #expect(try layout.positions.integers() == [0, 1, 2, 0, 1])
+    #expect(try layout.offsetsTensor.integers() == [0, 3, 3, 5] && layout.offsetsTensor.dtype == .int32)
+    #expect(try RaggedLayout(lengths: [2, 1], starts: [7, 0]).positions.integers() == [7, 8, 0])
+  }
+}
