@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Prove that PEFT loads the adapters that Graft saves and computes the same logits with them.
+
+    GRAFT_EXPORT_ADAPTERS=FOLDER swift test -c release --filter ExportTests
+    Scripts/check_adapter.py FOLDER        needs torch, transformers, peft, safetensors
+
+The tests write one adapter for every setting of Tests/AdaptersTests/Fixtures, started and trained by Graft, with the
+logits that Graft computes. Here PEFT loads each onto the same base. The exit status is 1 when one differs, or when PEFT
+misses a tensor, finds one too many, or ignores a setting.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+import transformers
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+BASES = Path(__file__).resolve().parent.parent / "Tests" / "ModelsTests" / "Fixtures"
+# Relative to the largest logit: fp32 sums in another order.
+TOLERANCE = 1e-5
+# Of PEFT's warnings, those that say that file and model do not fit: "Found missing adapter keys while loading the
+# checkpoint", "Unexpected keyword arguments [...] for class LoraConfig".
+FAULTS = ("missing adapter keys", "unexpected")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Have PEFT load the adapters that Graft's ExportTests wrote.")
+    parser.add_argument("folder", type=Path)
+    folders = sorted(path.parent for path in parser.parse_args().folder.glob("*/graft.safetensors"))
+    if not folders:
+        sys.exit("check_adapter: the folder holds no adapters; run the ExportTests with GRAFT_EXPORT_ADAPTERS first")
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    failures = 0
+    print(f"{'adapter':40} {'difference':>12} {'effect':>10}")
+    for folder in folders:
+        problem, difference, effect = check(folder)
+        failures += problem is not None
+        print(f"{folder.name:40} {difference:12.3g} {effect:10.3g}  {problem or ''}", flush=True)
+    print(f"{len(folders)} adapters, {failures} fail")
+    return 1 if failures else 0
+
+
+def check(folder: Path):
+    """What is wrong or None, the largest relative difference, and how far the adapter moves the logits."""
+    base = AutoModelForCausalLM.from_pretrained(
+        BASES / json.loads((folder / "graft.json").read_text())["base"], dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    graft = load_file(folder / "graft.safetensors")
+    count = sum(name.startswith("logits.") for name in graft)
+
+    def logits(model):
+        with torch.no_grad():
+            return [model(graft[f"input_ids.{index}"][None]).logits[0] for index in range(count)]
+
+    before = logits(base)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = PeftModel.from_pretrained(base, folder).eval()
+    complaints = [str(one.message) for one in caught if any(word in str(one.message).lower() for word in FAULTS)]
+    after = logits(model)
+
+    difference = max(
+        ((theirs - graft[f"logits.{index}"]).abs().max() / theirs.abs().max()).item() for index, theirs in enumerate(after)
+    )
+    effect = max((one - other).abs().max().item() for one, other in zip(after, before))
+    if complaints:
+        return complaints[0].splitlines()[0][:120], difference, effect
+    if not difference < TOLERANCE:  # also NaN
+        return "the logits differ", difference, effect
+    if not effect > 1e-3:
+        return "the adapter does nothing", difference, effect
+    return None, difference, effect
+
+
+if __name__ == "__main__":
+    sys.exit(main())
