@@ -20,6 +20,9 @@ public final class Generator {
   public let model: any CausalLanguageModel
   /// nil generates tokens without text.
   public let tokenizer: ChatTokenizer?
+  /// Keeps what the model has read of a conversation, so that its next prompt costs only what is new. Used by calls with
+  /// one prompt. Set it to a new one whenever something about the model changes, such as its adapters.
+  public var conversation: ReadPrefix?
   /// Work and time of the last call.
   public private(set) var statistics = GenerationStatistics()
 
@@ -98,8 +101,10 @@ public final class Generator {
     var finished: [Int: GenerationOutput] = [:]
     var active = answers
     var generators = answers.map { chooser.makeGenerator(sequence: $0.index) }
-    let cache = model.makeCache(sequenceCount: answers.count)
     var next = answers.map(\.sequence.tokens)  // what the model has not read
+    let conversation = answers.count == 1 ? conversation : nil
+    let cache = conversation?.cache ?? model.makeCache(sequenceCount: answers.count)
+    if let conversation { next = [conversation.rest(of: next[0])] }
     let clock = ContinuousClock()
     var isPrefill = true
 
@@ -114,6 +119,7 @@ public final class Generator {
       let began = clock.now
       let input = try ModelInput(next, cache: cache, device: model.device)
       let logits = try model.nextTokenLogits(input)  // [N, vocabulary]
+      conversation?.tokens += next[0]
       let tokens = try chooser.choose(logits, active.map(\.sequence), &generators)
       count(next, seconds: (clock.now - began) / .seconds(1), isPrefill: isPrefill)
       isPrefill = false

@@ -71,6 +71,7 @@ private struct ChatSession {
     self.config = config
     self.isVerbose = isVerbose
     generator = loaded.generator
+    generator.conversation = ReadPrefix(loaded.model.base)
   }
 
   private static let help = """
@@ -164,6 +165,8 @@ private struct ChatSession {
     guard !name.isEmpty else { return listAdapters() }
     do {
       try loaded.model.setAdapters(name == "none" ? [] : [name])
+      // What another adapter read is not what this one would have.
+      generator.conversation = ReadPrefix(loaded.model.base)
       Console.message(name == "none" ? "The base alone answers now." : "\(name) answers now.")
     } catch {
       Console.message("error: " + ErrorReport.paragraph(error))

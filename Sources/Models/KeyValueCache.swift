@@ -32,20 +32,46 @@ public final class KeyValueCache {
     let ends = zip(lengths, layout.sequences).map { $0 + $1.count }
     let layer = try reserve(ends.max() ?? 0, in: layers[index], like: key)
     layers[index] = layer
-    for (sequence, tokens) in layout.sequences.enumerated() {
-      let place = lengths[sequence]..<ends[sequence]
-      try layer.keys.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(key.slice(tokens))
-      try layer.values.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(
-        value.slice(tokens))
-    }
+    try write(key, value, into: layer, layout: layout, ends: ends)
     return try cachedAttention(
       query, keys: layer.keys, values: layer.values, lengths: ends, layout: layout, scale: scale,
       window: window)
   }
 
+  private func write(_ key: Tensor, _ value: Tensor, into layer: Layer, layout: RaggedLayout, ends: [Int])
+    throws
+  {
+    if layout.tokenCount == sequenceCount, layout.sequences.allSatisfy({ $0.count == 1 }) {
+      // The usual step when generating: one copy for all sequences rather than one for each.
+      let capacity = layer.keys.size(1)
+      let rows = try Tensor(
+        lengths.enumerated().map { Int64($0 * capacity + $1) }, device: layer.keys.device)
+      func flat(_ buffer: Tensor) throws -> Tensor {
+        try buffer.reshaped(sequenceCount * capacity, buffer.size(2), buffer.size(3))  // a view
+      }
+      try flat(layer.keys).replaceInPlace(rows, with: key)
+      try flat(layer.values).replaceInPlace(rows, with: value)
+      return
+    }
+    for (sequence, tokens) in layout.sequences.enumerated() {
+      let place = lengths[sequence]..<ends[sequence]
+      for (buffer, new) in [(layer.keys, key), (layer.values, value)] {
+        try buffer.slice(sequence..<sequence + 1).squeezed(0).slice(place).copyInPlace(new.slice(tokens))
+      }
+    }
+  }
+
   /// Counts the tokens of `layout` as read; called once all layers have seen them.
   func advance(_ layout: RaggedLayout) {
     for (sequence, tokens) in layout.sequences.enumerated() { lengths[sequence] += tokens.count }
+  }
+
+  /// Forgets what lies behind the first tokens of each sequence: as many as `lengths` says.
+  public func truncate(to lengths: [Int]) {
+    precondition(
+      lengths.count == sequenceCount && zip(lengths, self.lengths).allSatisfy { (0...$1).contains($0) },
+      "\(lengths) tokens of \(self.lengths)")
+    self.lengths = lengths
   }
 
   /// Keeps only these sequences, in this order.

@@ -106,6 +106,29 @@ struct GeneratorTests {
     #expect(drawn.values.reduce(0, +) == count)
   }
 
+  @Test("a conversation whose beginning has been read is continued as one that has not")
+  func conversation() throws {
+    let model = try load()
+    let config = GenerationConfig(maxNewTokens: 8, eosTokenIDs: [])
+    let (fresh, continued) = (Generator(model), Generator(model))
+    continued.conversation = ReadPrefix(model)
+    let start = try Fixture.tokens("llama-grouped-query", "input_ids")[1]
+    var prompt = start
+    var read: [Int] = []
+    // The answer is taken over but for its end; then the conversation begins again; then it is the same prompt twice.
+    for turn in 0..<5 {
+      let expected = try fresh.generate([prompt], config)
+      #expect(try continued.generate([prompt], config) == expected)
+      read.append(continued.statistics.promptTokens)
+      switch turn {
+      case 0, 1: prompt += expected[0].tokens.dropLast(2) + [3, 4]
+      case 2: prompt = Array(start.dropLast(5)) + [7]
+      default: break
+      }
+    }
+    #expect(read == [23, 2, 2, 1, 1])
+  }
+
   @Test("cancelling ends answers as they are")
   func cancelling() throws {
     let prompts = try Fixture.tokens("llama-grouped-query", "input_ids")
