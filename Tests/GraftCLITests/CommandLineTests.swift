@@ -155,4 +155,61 @@ struct CommandLineTests {
     #expect(report["loaded_version"]?.stringValue?.hasPrefix("2.") == true)
     #expect(report["threads"]?.intValue ?? 0 >= 1)
   }
+
+  private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent()
+  private static let model = fixtures.appending(path: "ModelsTests/Fixtures/llama-grouped-query").path
+
+  @Test("inspect prints the tree and counts without loading weights")
+  func inspect() throws {
+    let outcome = try graft(["inspect", Self.model])
+    #expect(outcome.code == 0, "\(outcome.messages)")
+    #expect(outcome.output.hasPrefix("LlamaForCausalLM(\n  (model): LlamaModel(\n"))
+    let report = try JSONValue(
+      parsing: graft(["inspect", Self.model, "--json", "--dtype", "bfloat16"]).output)
+    let parameters = try #require(report["parameters"]?.intValue)
+    #expect(report["bytes"]?.intValue == 2 * parameters)
+    #expect(report["architecture"] == "LlamaForCausalLM")
+  }
+
+  @Test("inspect lists what an adapter puts on which modules")
+  func inspectAdapter() throws {
+    let adapter = Self.fixtures.appending(path: "AdaptersTests/Fixtures/rank-pattern").path
+    let outcome = try graft(["inspect", Self.model, "--adapter", adapter, "--json"])
+    #expect(outcome.code == 0, "\(outcome.messages)")
+    let part = try #require(JSONValue(parsing: outcome.output)["adapters"]?[0])
+    #expect(part["method"] == "LORA")
+    let targets = try #require(part["targets"]?.objectValue)
+    #expect(targets.keys.contains("model.layers.0.self_attn.q_proj"))
+    let shapes = targets.values.flatMap { $0.objectValue.map { Array($0.values) } ?? [] }
+    let sizes = shapes.map { ($0.arrayValue ?? []).compactMap(\.intValue).reduce(1, *) }
+    #expect(sizes.reduce(0, +) == part["parameters"]?.intValue)
+  }
+
+  @Test("a model that is not there is an error that says where it was looked for")
+  func missingModel() throws {
+    for command in [["inspect", "no/model"], ["generate", "no/model", "hello"], ["chat", "no/model"]] {
+      let outcome = try graft(command)
+      #expect(outcome.code == 1)
+      #expect(outcome.output.isEmpty)
+      #expect(outcome.messages.contains("There is no model at") && outcome.messages.contains("no/model"))
+    }
+  }
+
+  @Test("prompts come from one place, and a prompt file is read before the model")
+  func prompts() throws {
+    #expect(try graft(["generate", "m", "p", "--prompt", "q"]).code == 64)
+    let folder = try folder(["p.jsonl": "{\"words\": \"x\"}\n"])
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let outcome = try graft(["generate", "no/model", "--prompt-file", "p.jsonl"], in: folder)
+    #expect(outcome.code == 1)
+    #expect(outcome.messages.contains("p.jsonl has no column `prompt`"))
+  }
+
+  @Test("an adapter that was not given cannot be used")
+  func unknownAdapter() throws {
+    let outcome = try graft(["generate", Self.model, "p", "--use", "legal"])
+    #expect(outcome.code == 1)
+    #expect(outcome.messages.contains("There is no adapter `legal`"))
+  }
 }
