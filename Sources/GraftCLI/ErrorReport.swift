@@ -11,6 +11,11 @@ enum ErrorReport {
       Console.message(interrupted.message)
       Foundation.exit(Interruption.exitCode)
     }
+    if error is CancellationError {
+      Console.status.end()
+      Console.message("Stopped; nothing was written.")
+      Foundation.exit(Interruption.exitCode)
+    }
     // What the argument parser throws, it also prints: usage, help and versions.
     let code = GraftCommand.exitCode(for: error)
     if code == .success || code == .validationFailure || error is ExitCode {

@@ -61,8 +61,15 @@ public final class AdamW: Optimizer {
 
   public func restore(stepCount: Int, _ tensor: (_ name: String) throws -> Tensor) throws {
     for slot in slots {
-      try slot.mean.copyInPlace(tensor("\(slot.name).exp_avg"))
-      try slot.square.copyInPlace(tensor("\(slot.name).exp_avg_sq"))
+      for (name, moment) in [("\(slot.name).exp_avg", slot.mean), ("\(slot.name).exp_avg_sq", slot.square)] {
+        let stored = try tensor(name)
+        // Copying would broadcast.
+        guard stored.shape == moment.shape else {
+          throw TrainingError(
+            "The optimizer's `\(name)` has the shape \(stored.shape), the parameter's is \(moment.shape).")
+        }
+        try moment.copyInPlace(stored)
+      }
     }
     self.stepCount = stepCount
   }

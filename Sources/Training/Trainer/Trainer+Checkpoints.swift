@@ -13,12 +13,70 @@ import Torch
 //
 // It is written aside and renamed, so that it is whole or not there.
 
+private let checkpointPrefix = "checkpoint-"
+
 extension Trainer {
+  /// Makes `output_dir` ready for checkpoints, so that a run that cannot save fails before its first step.
+  ///
+  /// - Throws: ``TrainingError`` when it cannot be written to, or belongs to another run.
+  func prepareOutputFolder() throws {
+    let root = arguments.outputDir
+    do {
+      try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+      // Permissions alone do not tell: they mean nothing to root, and file systems can be read-only.
+      let probe = URL(fileURLWithPath: root).appendingPathComponent(".write-test-\(UUID().uuidString)")
+      try Data().write(to: probe)
+      try FileManager.default.removeItem(at: probe)
+    } catch {
+      throw TrainingError(
+        "`output_dir` is \(root), and checkpoints cannot be written there: \(error.localizedDescription) Name a folder that "
+          + "may be created and written to.")
+    }
+    try Trainer.recoverCheckpoints(in: root)
+    // A second run among the checkpoints of a first one would overwrite some, delete others for `save_total_limit`, and
+    // be resumed from the wrong one.
+    if arguments.resumeFromCheckpoint == nil, let newest = Trainer.checkpoints(in: root).last {
+      throw TrainingError(
+        "\(newest.url.path) is of an earlier run. Set `resume_from_checkpoint: true` to go on with that run, name "
+          + "another `output_dir`, or remove its checkpoints.")
+    }
+  }
+
+  /// Removes what a killed process left of a checkpoint, or puts it back.
+  private static func recoverCheckpoints(in outputDirectory: String) throws {
+    let root = URL(fileURLWithPath: outputDirectory, isDirectory: true)
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
+    let interrupted = Set(
+      names.compactMap { name in
+        step(ofCheckpoint: name.split(separator: ".", maxSplits: 1).first ?? "").flatMap {
+          name.contains(".") ? $0 : nil
+        }
+      })
+    for step in interrupted {
+      try AtomicDirectory.recover(root.appendingPathComponent("\(checkpointPrefix)\(step)"))
+    }
+  }
+
+  private static func step(ofCheckpoint name: some StringProtocol) -> Int? {
+    guard name.hasPrefix(checkpointPrefix), let step = Int(name.dropFirst(checkpointPrefix.count)), step >= 0
+    else {
+      return nil
+    }
+    return name == "\(checkpointPrefix)\(step)" ? step : nil  // not checkpoint-+5 or checkpoint-05
+  }
+
   func checkpointURL(_ step: Int) -> URL {
-    URL(fileURLWithPath: arguments.outputDir, isDirectory: true).appendingPathComponent("checkpoint-\(step)")
+    URL(fileURLWithPath: arguments.outputDir, isDirectory: true).appendingPathComponent(
+      "\(checkpointPrefix)\(step)")
   }
 
   func writeCheckpoint() throws {
+    for (key, parameter) in parameters where try !parameter.value.isAllFinite() {
+      throw TrainingError(
+        "`\(key)` has values that are no numbers after step \(state.globalStep); nothing was saved over what is good. Lower "
+          + "learning_rate, set max_grad_norm, or warm up longer, and go on from an earlier checkpoint if there is one."
+      )
+    }
     try AtomicDirectory.write(checkpointURL(state.globalStep)) { folder in
       try model.savePretrained(folder.path, adapters: model.activeAdapters)
       try saveCompanions?(folder)
@@ -39,7 +97,10 @@ extension Trainer {
     }
   }
 
-  /// Removes the oldest checkpoints above `save_total_limit`; the best one stays.
+  /// Removes the oldest checkpoints above `save_total_limit`; the best one and the newest one stay.
+  ///
+  /// transformers does the same, but with a limit of 1 it also removes the newest at the end of the run when it is not the
+  /// best. Here it stays, so that the run can be made longer.
   func rotateCheckpoints() throws {
     guard let limit = arguments.saveTotalLimit else { return }
     var checkpoints = Trainer.checkpoints(in: arguments.outputDir)
@@ -60,80 +121,134 @@ extension Trainer {
     let root = URL(fileURLWithPath: outputDirectory, isDirectory: true)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: root.path)) ?? []
     return names.compactMap { name in
-      guard name.hasPrefix("checkpoint-"), let step = Int(name.dropFirst("checkpoint-".count)) else {
-        return nil
-      }
-      return (step, root.appendingPathComponent(name))
+      let url = root.appendingPathComponent(name)
+      guard let step = step(ofCheckpoint: name), url.isFolder else { return nil }
+      return (step, url)
     }.sorted { $0.step < $1.step }
   }
 
   // MARK: Resuming
 
-  /// The folder that the arguments ask to go on from; nil for a new run, and for one that was killed before its first
-  /// checkpoint.
-  private var resumeFolder: URL? {
-    switch arguments.resumeFromCheckpoint {
-    case nil: nil
-    case .directory(let path): URL(fileURLWithPath: path, isDirectory: true)
-    case .latest:
-      Trainer.checkpoints(in: arguments.outputDir).last { _, url in
-        FileManager.default.fileExists(atPath: url.appendingPathComponent("trainer_state.json").path)
-      }?.url
-    }
-  }
-
-  /// The step that ``train()`` will go on from; nil when it begins anew.
-  public var resumableStep: Int? {
-    resumeFolder.flatMap { try? Data(contentsOf: $0.appendingPathComponent("trainer_state.json")) }
-      .flatMap { try? JSONValue(parsing: $0).decode(TrainerState.self).globalStep }
-  }
-
   func resumeIfAsked() throws {
-    if let folder = resumeFolder { try resume(from: folder) }
+    guard let point = arguments.resumeFromCheckpoint else { return }
+    let folder: URL
+    switch point {
+    case .directory(let path):
+      folder = URL(fileURLWithPath: path, isDirectory: true)
+    case .latest:
+      let checkpoints = Trainer.checkpoints(in: arguments.outputDir)
+      // A run that was killed before its first checkpoint begins again.
+      guard let newest = checkpoints.last else { return }
+      guard let resumable = checkpoints.last(where: { $0.url.holds(Self.stateFile) }) else {
+        throw TrainingError(
+          "\(newest.url.path) holds an adapter alone, as save_only_model writes it, so no run can go on from there. Name "
+            + "another `output_dir`, or remove resume_from_checkpoint and these checkpoints to start anew.")
+      }
+      folder = resumable.url
+    }
+    try resume(from: folder)
   }
+
+  private static let stateFile = "trainer_state.json"
 
   /// Takes up everything that a checkpoint holds; what follows is what would have followed.
   private func resume(from folder: URL) throws {
-    let file = folder.appendingPathComponent("trainer_state.json")
+    var saved = try savedState(in: folder)
+    try checkSettings(saved, of: folder)
+    do {
+      try loadAdapterWeights(from: folder)
+      let checkpoint = try Checkpoint.open(folder.appendingPathComponent("optimizer.safetensors"))
+      try optimizer.restore(stepCount: saved.globalStep) { try checkpoint.tensor("optimizer.\($0)") }
+      try RandomState.restore(checkpoint.tensor("random.cpu").array(of: UInt8.self))
+      let device = model.base.device
+      if device.kind == .cuda, checkpoint.contains("random.cuda") {
+        try RandomState.restore(checkpoint.tensor("random.cuda").array(of: UInt8.self), device: device)
+      }
+    } catch {
+      let others = Trainer.checkpoints(in: arguments.outputDir).map(\.url).filter {
+        $0.standardizedFileURL != folder.standardizedFileURL && $0.holds(Self.stateFile)
+      }
+      throw TrainingError(
+        "The checkpoint \(folder.path) is damaged: \(error) "
+          + (others.last.map { "Or resume from \($0.path) (`resume_from_checkpoint: \($0.path)`)." }
+            ?? "There is no other checkpoint to resume from; start anew without resume_from_checkpoint."))
+    }
+
+    try locateBestCheckpoint(&saved)
+    let (maxSteps, fingerprint) = (state.maxSteps, state.fingerprint)
+    state = saved
+    (state.maxSteps, state.fingerprint) = (maxSteps, fingerprint)
+    markResumed()
+  }
+
+  private func savedState(in folder: URL) throws -> TrainerState {
+    let file = folder.appendingPathComponent(Self.stateFile)
     guard let data = try? Data(contentsOf: file) else {
       throw TrainingError(
         "\(file.path) cannot be read, so no run can go on from there. Name a checkpoint-N folder that a run with "
           + "save_only_model: false wrote.")
     }
-    let saved: TrainerState
     do {
-      saved = try JSONValue(parsing: data).decode(TrainerState.self)
+      return try JSONValue(parsing: data).decode(TrainerState.self)
     } catch {
       throw TrainingError("\(file.path) is damaged: \(error). Resume from another checkpoint.")
     }
+  }
+
+  /// - Throws: ``TrainingError`` naming the first setting that makes this another run.
+  private func checkSettings(_ saved: TrainerState, of folder: URL) throws {
+    func differs(_ key: String, _ old: String, _ new: String) -> TrainingError {
+      TrainingError(
+        "The run in \(folder.path) had \(key) \(old), this one has \(new): going on would give neither run's result. "
+          + "Restore the setting, or start anew without resume_from_checkpoint.")
+    }
     for (key, value) in state.fingerprint.sorted(by: { $0.key < $1.key })
     where saved.fingerprint[key] != value {
-      throw TrainingError(
-        "The run in \(folder.path) had \(key) \(saved.fingerprint[key] ?? "unset"), this one has \(value): going on would "
-          + "give neither run's result. Restore the setting, or start anew without resume_from_checkpoint.")
+      throw differs(key, saved.fingerprint[key] ?? "unset", value)
     }
+    for name in model.activeAdapters {
+      let (old, new) = (
+        try PEFTModel.readConfiguration(adapterFolder(name, in: folder)).settings,
+        model.configuration(name)?.settings ?? [:]
+      )
+      for (key, value) in new.sorted(by: { $0.key < $1.key }) where old[key] != value {
+        throw differs(key, old[key] ?? "unset", value)
+      }
+    }
+  }
 
-    try loadAdapterWeights(from: folder)
-    let checkpoint = try Checkpoint.open(folder.appendingPathComponent("optimizer.safetensors"))
-    try optimizer.restore(stepCount: saved.globalStep) { try checkpoint.tensor("optimizer.\($0)") }
-    try RandomState.restore(checkpoint.tensor("random.cpu").array(of: UInt8.self))
-    let device = model.base.device
-    if device.kind == .cuda, checkpoint.contains("random.cuda") {
-      try RandomState.restore(checkpoint.tensor("random.cuda").array(of: UInt8.self), device: device)
+  /// Finds the best checkpoint of a run whose folder has been moved.
+  private func locateBestCheckpoint(_ saved: inout TrainerState) throws {
+    guard let path = saved.bestModelCheckpoint else { return }
+    let moved = URL(fileURLWithPath: arguments.outputDir, isDirectory: true)
+      .appendingPathComponent(URL(fileURLWithPath: path).lastPathComponent)
+    if moved.isFolder {
+      saved.bestModelCheckpoint = moved.path
+    } else if !URL(fileURLWithPath: path).isFolder {
+      guard !arguments.loadBestModelAtEnd else {
+        throw TrainingError(
+          "\(path), the best checkpoint so far, is gone, and load_best_model_at_end needs it. Put it back, or set "
+            + "load_best_model_at_end: false.")
+      }
+      saved.bestModelCheckpoint = nil
     }
-    let maxSteps = state.maxSteps
-    state = saved
-    state.maxSteps = maxSteps
-    markResumed()
+  }
+
+  private func adapterFolder(_ name: String, in folder: URL) -> URL {
+    name == "default" ? folder : folder.appendingPathComponent(name)
   }
 
   func loadAdapterWeights(from folder: URL) throws {
     for name in model.activeAdapters {
-      try model.loadWeights(name, from: name == "default" ? folder : folder.appendingPathComponent(name))
+      try model.loadWeights(name, from: adapterFolder(name, in: folder))
     }
   }
 
-  /// What must be the same for a resumed run to be the run that was interrupted.
+  /// What must be the same for a resumed run to be the run that was interrupted: the order of the data, and what counts
+  /// batches. The adapter's settings must be, too.
+  ///
+  /// The learning rate, its schedule, the length of the run and the cadence of reports may be changed on purpose, for
+  /// instance to train for longer, or more gently after a loss that was no number.
   func fingerprint() -> [String: String] {
     let tokens = trainDataset.lengths.reduce(0) { $0 + Int($1) }
     return [
@@ -141,9 +256,44 @@ extension Trainer {
       "per_device_train_batch_size": String(arguments.perDeviceTrainBatchSize),
       "gradient_accumulation_steps": String(arguments.gradientAccumulationSteps),
       "seed": String(arguments.seed), "data_seed": String(arguments.dataSeed ?? arguments.seed),
-      "packing": String(arguments.packing),
+      "packing": String(arguments.packing), "dataloader_drop_last": String(arguments.dataloaderDropLast),
       "train_sampling_strategy": arguments.trainSamplingStrategy.rawValue,
       "max_length": arguments.maxLength.map(String.init) ?? "none",
     ]
+  }
+}
+
+extension AdapterConfiguration {
+  /// The settings that decide what is trained, as text by key.
+  fileprivate var settings: [String: String] {
+    // Where the base lies and who wrote the file may change.
+    let exempt: Set = [
+      "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision",
+    ]
+    let fields = (try? JSONValue(parsing: Data(json.utf8)))?.objectValue ?? [:]
+    var settings: [String: String] = [:]
+    for (key, value) in fields where !exempt.contains(key) {
+      // Lists of names are sets that PEFT writes in any order.
+      let elements = value.arrayValue?.map { $0.serialized() }.sorted()
+      settings[key] = elements.map { "[\($0.joined(separator: ", "))]" } ?? value.serialized()
+    }
+    return settings
+  }
+}
+
+extension URL {
+  fileprivate var isFolder: Bool {
+    var isFolder: ObjCBool = false
+    return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && isFolder.boolValue
+  }
+
+  fileprivate func holds(_ name: String) -> Bool {
+    FileManager.default.fileExists(atPath: appendingPathComponent(name).path)
+  }
+}
+
+extension Tensor {
+  fileprivate func isAllFinite() throws -> Bool {
+    try withoutGradient { try detached().isFinite().to(.float32).min().item() > 0 }
   }
 }

@@ -36,8 +36,8 @@ public final class Trainer {
   let plan: DataPlan
   let parameters: [(key: String, parameter: Parameter)]
   let stepsPerEpoch: Int
-  private var lastEvaluatedStep = -1
   private var lastSavedStep = -1
+  private var isPrepared = false
   private var clock = StepClock()
 
   /// - Throws: ``TrainingError``, `ConfigurationError` or `DataError` for arguments and data that cannot be trained with.
@@ -46,6 +46,8 @@ public final class Trainer {
     evalDataset: (any ExampleSource)? = nil, objective: any Objective = CausalLanguageModeling()
   ) throws {
     try arguments.validate(hasValidationData: evalDataset != nil)
+    try Trainer.checkSupervision(of: trainDataset, "training", objective)
+    if let evalDataset { try Trainer.checkSupervision(of: evalDataset, "validation", objective) }
     self.model = model
     self.arguments = arguments
     self.objective = objective
@@ -98,23 +100,54 @@ public final class Trainer {
     public var stoppedEarly: Bool
   }
 
+  /// Data that nothing can be learned from, or measured on, are found out before the first step.
+  private static func checkSupervision(
+    of dataset: any ExampleSource, _ role: String, _ objective: any Objective
+  ) throws {
+    let count = dataset.lengths.count
+    for index in 0..<count where objective.weight(of: Batch([try dataset.example(at: index)])) > 0 { return }
+    throw count == 0
+      ? TrainingError("The \(role) data has no examples; check the file, and what was dropped from it.")
+      : noSupervision(count, role)
+  }
+
+  /// Takes up the checkpoint that the arguments ask for, after checking what would only show later in the run: the metric,
+  /// and the folder that checkpoints go to.
+  ///
+  /// ``train()`` does it by itself. Who opens logs calls it before, so that a run that is refused changes no file.
+  ///
+  /// - Returns: the step that the run goes on from; nil when it begins.
+  @discardableResult
+  public func prepare() throws -> Int? {
+    if !isPrepared {
+      if evalDataset != nil, computeMetrics == nil { _ = try bestMetric(among: ["loss": 0]) }
+      if arguments.saveStrategy != .no { try prepareOutputFolder() }
+      try resumeIfAsked()
+      isPrepared = true
+    }
+    return state.globalStep > 0 ? state.globalStep : nil
+  }
+
   // MARK: The loop
 
   /// Trains to the end, or from a checkpoint to the end.
   ///
   /// - Throws: ``TrainingInterrupted`` when ``shouldStop`` asked for it, ``TrainingError`` when the loss is not a number.
   public func train() throws -> Outcome {
-    try resumeIfAsked()
-    if state.globalStep == 0 { try RandomState.seed(arguments.seed) }
-    if arguments.evalOnStart, state.globalStep == 0 { _ = try evaluateAndRecord() }
+    try prepare()
+    if state.globalStep == 0 {
+      try RandomState.seed(arguments.seed)
+      state.evaluationIsDue = arguments.evalOnStart
+    }
     clock.start(tokens: state.tokens)
     var lossSum = 0.0
     var lossCount = 0
-    var stoppedEarly = false
 
     model.isTraining = true
     defer { model.isTraining = false }
-    training: while state.globalStep < state.maxSteps {
+    // The evaluation before the first step, or the one that the interruption of this run cut short.
+    if state.evaluationIsDue { try evaluateAndSave() }
+    training: while state.globalStep < state.maxSteps, !isOutOfPatience {
       let epoch = plan.epoch(state.position.epoch)
       while state.position.batch < epoch.count {
         let window =
@@ -126,8 +159,8 @@ public final class Trainer {
         state.position.batch = window.upperBound
         lossSum += result.loss
         lossCount += 1
-        stoppedEarly = try afterStep(result, endsEpoch: window.upperBound == epoch.count)
-        if stoppedEarly || state.globalStep >= state.maxSteps { break training }
+        try afterStep(result, endsEpoch: window.upperBound == epoch.count)
+        if isOutOfPatience || state.globalStep >= state.maxSteps { break training }
         if shouldStop() { try interrupt() }
       }
       state.position = DataPosition(epoch: state.position.epoch + 1, batch: 0)
@@ -137,8 +170,8 @@ public final class Trainer {
     return Outcome(
       steps: state.globalStep, epochs: epochs, trainLoss: lossCount > 0 ? lossSum / Double(lossCount) : 0,
       seconds: clock.seconds, tokensPerSecond: clock.tokensPerSecond,
-      bestModelCheckpoint: state.bestModelCheckpoint, bestMetric: state.bestMetric, stoppedEarly: stoppedEarly
-    )
+      bestModelCheckpoint: state.bestModelCheckpoint, bestMetric: state.bestMetric,
+      stoppedEarly: isOutOfPatience && state.globalStep < state.maxSteps)
   }
 
   struct StepResult {
@@ -154,11 +187,13 @@ public final class Trainer {
 
     var loss = 0.0
     for batch in window {
+      state.tokens += batch.tokens.count
+      // The sum over nothing depends on no parameter, so that there is nothing to go back through.
+      guard objective.weight(of: batch) > 0 else { continue }
       let sum = try objective.lossSum(model, batch)
       loss += try sum.item()
       guard loss.isFinite else { throw lossIsNotFinite(loss) }
       try sum.backward()
-      state.tokens += batch.tokens.count
     }
     state.supervisedTokens += supervised
 
@@ -204,17 +239,15 @@ public final class Trainer {
   // MARK: Between steps
 
   /// Reports, evaluates and saves as the arguments say.
-  ///
-  /// - Returns: whether to stop for want of improvement.
-  private func afterStep(_ result: StepResult, endsEpoch: Bool) throws -> Bool {
+  private func afterStep(_ result: StepResult, endsEpoch: Bool) throws {
     state.pendingLoss += result.loss
     state.pendingSteps += 1
-    let isLast = state.globalStep >= state.maxSteps
+    state.endsEpoch = endsEpoch
     clock.finishStep(tokens: state.tokens)
     try log?.step(report(result, loss: result.loss))
 
     let logging = arguments.loggingSteps.count(ofTotal: state.maxSteps)
-    if isDue(arguments.loggingStrategy, every: logging, endsEpoch: endsEpoch)
+    if isDue(arguments.loggingStrategy, every: logging)
       || (arguments.loggingFirstStep && state.globalStep == 1)
     {
       try log?.record(report(result, loss: state.pendingLoss / Double(state.pendingSteps)))
@@ -222,28 +255,44 @@ public final class Trainer {
       state.pendingSteps = 0
     }
 
-    var improved = false
     let evaluation = (arguments.evalSteps ?? arguments.loggingSteps).count(ofTotal: state.maxSteps)
-    if evalDataset != nil, isPastDelay,
-      isDue(arguments.evalStrategy, every: evaluation, endsEpoch: endsEpoch || isLast)
-    {
-      improved = try evaluateAndRecord()
+    // A run that evaluates by steps ends with an evaluation, wherever its last step falls.
+    let isLastOfSteps = isLast && arguments.evalStrategy == .steps
+    state.evaluationIsDue =
+      evalDataset != nil && isPastDelay && (isDue(arguments.evalStrategy, every: evaluation) || isLastOfSteps)
+    try evaluateAndSave()
+  }
+
+  /// The evaluation that is due, and the checkpoint when one is due then.
+  private func evaluateAndSave() throws {
+    var improved = false
+    if state.evaluationIsDue {
+      do {
+        improved = try evaluateAndRecord()
+      } catch is CancellationError {
+        // The checkpoint says that the evaluation is still due: half of the validation data says nothing.
+        try interrupt()
+      }
+      state.evaluationIsDue = false
     }
+    guard state.globalStep > 0 else { return }
 
     let saving = arguments.saveSteps.count(ofTotal: state.maxSteps)
     let isSaveDue =
       switch arguments.saveStrategy {
       case .no: false
       case .steps: state.globalStep % saving == 0 || isLast
-      case .epoch: endsEpoch || isLast
+      case .epoch: state.endsEpoch || isLast || isOutOfPatience
       case .best: improved
       }
-    if isSaveDue { try saveCheckpoint(isBest: improved) }
+    // The best model can only be loaded at the end when it was saved, on whatever step it fell.
+    if isSaveDue || (improved && arguments.loadBestModelAtEnd) { try saveCheckpoint() }
+  }
 
-    if let patience = arguments.earlyStoppingPatience, state.evaluationsWithoutImprovement >= patience {
-      return true
-    }
-    return false
+  private var isLast: Bool { state.globalStep >= state.maxSteps }
+
+  private var isOutOfPatience: Bool {
+    arguments.earlyStoppingPatience.map { state.evaluationsWithoutImprovement >= $0 } ?? false
   }
 
   private var isPastDelay: Bool {
@@ -251,11 +300,12 @@ public final class Trainer {
       ? epochs >= arguments.evalDelay : Double(state.globalStep) >= arguments.evalDelay
   }
 
-  private func isDue(_ strategy: IntervalStrategy, every steps: Int, endsEpoch: Bool) -> Bool {
+  /// A run that ends within an epoch ends the epoch.
+  private func isDue(_ strategy: IntervalStrategy, every steps: Int) -> Bool {
     switch strategy {
     case .no: false
     case .steps: steps > 0 && state.globalStep % steps == 0
-    case .epoch: endsEpoch
+    case .epoch: state.endsEpoch || isLast
     }
   }
 
@@ -277,12 +327,14 @@ public final class Trainer {
       secondsLeft: clock.secondsLeft(steps: state.maxSteps - state.globalStep), memory: ProcessMemory.peak)
   }
 
-  private func interrupt() throws {
-    let savesCheckpoints = arguments.saveStrategy != .no
-    if savesCheckpoints { try saveCheckpoint(isBest: false) }
+  private func interrupt() throws -> Never {
+    // Before the first step there is nothing to save.
+    let saves = arguments.saveStrategy != .no && state.globalStep > 0
+    if saves { try saveCheckpoint() }
     try log?.finish()
     throw TrainingInterrupted(
-      step: state.globalStep, checkpoint: savesCheckpoints ? checkpointURL(state.globalStep).path : nil)
+      step: state.globalStep,
+      checkpoint: saves && !arguments.saveOnlyModel ? checkpointURL(state.globalStep).path : nil)
   }
 
   private func finish() throws {
@@ -295,6 +347,8 @@ public final class Trainer {
   // MARK: Evaluation
 
   /// The mean loss over the supervised tokens of the validation data.
+  ///
+  /// - Throws: `CancellationError` when ``shouldStop`` asked for the end.
   public func evaluate() throws -> EvaluationReport {
     guard let evalDataset else {
       throw TrainingError("There is no data to evaluate on; give `validation_file`, or evalDataset.")
@@ -315,42 +369,47 @@ public final class Trainer {
 
   /// - Returns: whether it is the best so far.
   private func evaluateAndRecord() throws -> Bool {
-    guard lastEvaluatedStep != state.globalStep else { return false }
-    lastEvaluatedStep = state.globalStep
     clock.pause()
     let report = try evaluate()
     clock.resume()
     try log?.record(report)
-    let name = String(arguments.bestMetric.dropFirst("eval_".count))
-    guard let value = name == "loss" ? report.loss : report.metrics[name] else {
-      let known = (["loss"] + report.metrics.keys).joined(separator: ", ")
-      throw TrainingError(
-        "`metric_for_best_model` is `\(arguments.bestMetric)`, which the evaluation does not give; it gives \(known)."
-      )
-    }
-    let threshold = arguments.earlyStoppingThreshold
+    var metrics = ["loss": report.loss]
+    for (name, value) in report.metrics { metrics[name] = value }
+    let value = try bestMetric(among: metrics)
+    // What is not a number is neither the best nor an improvement.
     let improved =
-      state.bestMetric.map { best in
-        arguments.bestMetricIsGreater ? value > best : value < best
-      } ?? true
-    let enough =
-      state.bestMetric.map { best in abs(value - best) > threshold } ?? true
-    state.evaluationsWithoutImprovement = improved && enough ? 0 : state.evaluationsWithoutImprovement + 1
+      value.isFinite
+      && (state.bestMetric.map { best in arguments.bestMetricIsGreater ? value > best : value < best } ?? true)
+    let isEnough =
+      state.bestMetric.map { best in abs(value - best) > arguments.earlyStoppingThreshold } ?? true
+    state.evaluationsWithoutImprovement = improved && isEnough ? 0 : state.evaluationsWithoutImprovement + 1
     if improved {
       state.bestMetric = value
       state.bestGlobalStep = state.globalStep
-      // The checkpoint of this step, if one is written; else the best of those that are.
-      if arguments.saveStrategy != .no { state.bestModelCheckpoint = checkpointURL(state.globalStep).path }
     }
     return improved
+  }
+
+  /// The value of `metric_for_best_model`.
+  private func bestMetric(among metrics: [String: Double]) throws -> Double {
+    guard let value = metrics[String(arguments.bestMetric.dropFirst("eval_".count))] else {
+      throw TrainingError(
+        "`metric_for_best_model` is `\(arguments.bestMetric)`, which the evaluation does not give; it gives "
+          + metrics.keys.sorted().map { "`eval_\($0)`" }.joined(separator: ", ")
+          + ". Name one of these, or give computeMetrics.")
+    }
+    return value
   }
 
   // MARK: Checkpoints
 
   /// Writes the adapter and everything that going on needs.
-  func saveCheckpoint(isBest: Bool) throws {
+  func saveCheckpoint() throws {
     guard lastSavedStep != state.globalStep else { return }
     clock.pause()
+    if state.bestGlobalStep == state.globalStep {
+      state.bestModelCheckpoint = checkpointURL(state.globalStep).path
+    }
     try writeCheckpoint()
     clock.resume()
     lastSavedStep = state.globalStep
@@ -358,12 +417,14 @@ public final class Trainer {
   }
 
   func markResumed() {
-    lastSavedStep = state.globalStep
-    lastEvaluatedStep = state.globalStep
+    // An evaluation that is still due changes what the checkpoint says about the best model.
+    lastSavedStep = state.evaluationIsDue ? -1 : state.globalStep
   }
 }
 
 /// Mean loss over the supervised tokens of `dataset`, without gradients.
+///
+/// - Throws: `CancellationError` when `shouldStop` asked for the end; ``TrainingError`` when nothing is supervised.
 public func evaluationLoss(
   _ model: PEFTModel, _ dataset: any ExampleSource, objective: any Objective = CausalLanguageModeling(),
   batchSize: Int = 8, shouldStop: () -> Bool = { false }
@@ -371,18 +432,22 @@ public func evaluationLoss(
   var sum = 0.0
   var supervised = 0
   let count = dataset.lengths.count
-  for start in stride(from: 0, to: count, by: batchSize) where !shouldStop() {
+  for start in stride(from: 0, to: count, by: batchSize) {
+    if shouldStop() { throw CancellationError() }
     let batch = Batch(try (start..<min(start + batchSize, count)).map { try dataset.example(at: $0) })
     let weight = objective.weight(of: batch)
     guard weight > 0 else { continue }
     sum += try withoutGradient { try objective.lossSum(model, batch).item() }
     supervised += weight
   }
-  guard supervised > 0 else {
-    throw TrainingError(
-      "None of the \(count) validation examples has a supervised token; check the file and max_length.")
-  }
+  guard supervised > 0 else { throw noSupervision(count, "validation") }
   return (sum / Double(supervised), supervised)
+}
+
+private func noSupervision(_ count: Int, _ role: String) -> TrainingError {
+  TrainingError(
+    "None of the \(count) \(role) examples has a supervised token, so that there is no loss. Check the file, and "
+      + "whether max_length cuts the answers off; `graft inspect --supervision` shows what carries loss.")
 }
 
 extension Duration {

@@ -9,6 +9,10 @@ public struct TrainerState: Codable, Sendable, Hashable {
   public var maxSteps = 0
   /// The batch that comes next.
   public var position = DataPosition()
+  /// Whether the last step ended a pass over the data.
+  public var endsEpoch = false
+  /// Whether the evaluation of this step was cut short, and is to be made when the run goes on.
+  public var evaluationIsDue = false
   /// Tokens processed, and those of them that carried loss.
   public var tokens = 0
   public var supervisedTokens = 0
@@ -16,9 +20,10 @@ public struct TrainerState: Codable, Sendable, Hashable {
   public var pendingLoss = 0.0
   public var pendingSteps = 0
 
-  /// The best value of `metric_for_best_model` so far, the step and the checkpoint it belongs to.
+  /// The best value of `metric_for_best_model` so far, and the step it belongs to.
   public var bestMetric: Double?
   public var bestGlobalStep: Int?
+  /// The best checkpoint among those that were written.
   public var bestModelCheckpoint: String?
   /// Evaluations since then.
   public var evaluationsWithoutImprovement = 0

@@ -19,7 +19,11 @@ public struct TrainingInterrupted: Error, CustomStringConvertible, Sendable {
   public let checkpoint: String?
 
   public var description: String {
-    guard let checkpoint else { return "Stopped after step \(step); this run saves no checkpoints." }
+    guard step > 0 else { return "Stopped before the first step; there was nothing to save." }
+    guard let checkpoint else {
+      return
+        "Stopped after step \(step). This run keeps nothing to go on from (save_strategy: no, or save_only_model)."
+    }
     return "Stopped after step \(step) and saved \(checkpoint). Set `resume_from_checkpoint: true` (or run "
       + "`graft train … --resume`) to go on from there."
   }

@@ -74,7 +74,7 @@ public struct TrainingRun {
       model: model, arguments: arguments, trainDataset: data.train, evalDataset: data.validation)
     trainer.shouldStop = shouldStop
     trainer.saveCompanions = { try tokenizer.tokenizer.save(to: $0) }
-    let resumedStep = trainer.resumableStep
+    let resumedStep = try trainer.prepare()
     if let resumedStep { message("continuing from step \(resumedStep) of \(trainer.state.maxSteps)") }
     try FileManager.default.createDirectory(
       atPath: arguments.outputDir, withIntermediateDirectories: true)
@@ -84,14 +84,25 @@ public struct TrainingRun {
       arguments, configuration: configuration.yaml(), resumedStep: resumedStep, status: status)
 
     let outcome = try trainer.train()
-    let evaluation = try data.validation.map { _ in try trainer.evaluate().loss }
     try tokenizer.tokenizer.save(to: output)
     try model.savePretrained(output.path)
+    let evaluation = try finalEvaluation(trainer)
     let counts = model.parameterCounts
     return Summary(
       adapter: output.path, trainableParameters: counts.trainable, allParameters: counts.all,
       examples: data.train.examples.count, outcome: outcome, evaluationLoss: evaluation,
       peakMemoryBytes: ProcessMemory.peak)
+  }
+
+  /// The loss on the validation data; nil without such data, and when the user cannot wait for it.
+  private func finalEvaluation(_ trainer: Trainer) throws -> Double? {
+    guard trainer.evalDataset != nil else { return nil }
+    do {
+      return try trainer.evaluate().loss
+    } catch is CancellationError {
+      message("stopped before the final evaluation; the adapter is saved")
+      return nil
+    }
   }
 
   // MARK: Parts
