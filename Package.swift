@@ -104,7 +104,10 @@ let package = Package(
     .testTarget(name: "GraftCLITests", dependencies: ["GraftCLI", "JSON"]),
     .testTarget(
       name: "TrainingTests",
-      dependencies: ["Training", "JSON", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "Training", "Adapters", "Datasets", "Formats", "Models", "NeuralNetworks", "Torch", "JSON",
+        .product(name: "Logging", package: "swift-log"),
+      ],
       exclude: ["Fixtures"]),
     .testTarget(name: "JinjaTests", dependencies: ["Jinja", "JSON"], exclude: ["Fixtures"]),
     .testTarget(
