@@ -12,6 +12,13 @@ CTTensor *ct_ragged_attention(
   });
 }
 
+CTTensor *ct_ragged_attention_fused(
+    CTTensor *query_key_value, CTTensor *offsets, int64_t key_heads, double scale, bool causal, int64_t window) {
+  return tensor_or_null([&] {
+    return raggedAttentionFused(borrow(query_key_value), borrow(offsets), key_heads, scale, causal, window);
+  });
+}
+
 CTTensor *ct_cached_attention(
     CTTensor *query, CTTensor *key_cache, CTTensor *value_cache, CTTensor *offsets, CTTensor *lengths, double scale,
     bool causal, int64_t window) {
@@ -41,6 +48,10 @@ CTTensor *ct_rms_norm(CTTensor *input, CTTensor *weight, double epsilon) {
 
 CTTensor *ct_swiglu(CTTensor *gate, CTTensor *up) {
   return tensor_or_null([&] { return swiGLU(borrow(gate), borrow(up)); });
+}
+
+CTTensor *ct_swiglu_fused(CTTensor *gate_up) {
+  return tensor_or_null([&] { return swiGLUFused(borrow(gate_up)); });
 }
 
 CTTensor *ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, int64_t head_size, int64_t heads) {

@@ -12,6 +12,7 @@
 #endif
 
 #include "Bridge.h"
+#include "Kernels/Kernels.h"
 
 using namespace graft;
 
@@ -88,14 +89,7 @@ int ct_cuda_synchronize(void) {
   });
 }
 
-void ct_keep_freed_memory(void) {
-#if defined(__GLIBC__)
-  // glibc returns every large buffer to the kernel, which then zeroes it again page by page: a third of a step.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  mallopt(M_TOP_PAD, 64 << 20);
-#endif
-}
+void ct_keep_freed_memory(void) { configureAllocator(); }
 
 void ct_release_freed_memory(void) {
 #if defined(__GLIBC__)

@@ -18,6 +18,9 @@ public protocol CausalLanguageModel: Module {
   /// Whether layers are run again in the backward pass instead of keeping what they computed.
   var usesGradientCheckpointing: Bool { get set }
 
+  /// Lays weights that are multiplied with the same input behind one another; called once, when they are loaded.
+  func optimizeLayout() throws
+
   /// `[T, hidden]`: the states after the last norm, from which ``outputEmbedding`` makes logits.
   func hiddenStates(_ input: ModelInput) throws -> Tensor
 }

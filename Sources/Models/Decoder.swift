@@ -13,6 +13,8 @@ public final class DecoderAttention: Module {
 
   private let configuration: DecoderConfiguration
   private let layerIndex: Int
+  /// Query, key and value, which read the same input.
+  let projections: LinearGroup
 
   init(_ configuration: DecoderConfiguration, layerIndex: Int) throws {
     self.configuration = configuration
@@ -24,6 +26,7 @@ public final class DecoderAttention: Module {
     kProj = try Linear(hidden, keys, bias: configuration.queryKeyValueBias)
     vProj = try Linear(hidden, keys, bias: configuration.queryKeyValueBias)
     oProj = try Linear(queries, hidden, bias: configuration.outputBias)
+    projections = LinearGroup([qProj, kProj, vProj])
   }
 
   /// `[T, hidden]` → `[T, hidden]`.
@@ -31,20 +34,35 @@ public final class DecoderAttention: Module {
     throws
     -> Tensor
   {
+    let (heads, keyHeads) = (configuration.headCount, configuration.keyValueHeadCount)
     let headDimension = configuration.headDimension
-    let query = try rotary.rotate(qProj(input), heads: configuration.headCount)
-    let key = try rotary.rotate(kProj(input), heads: configuration.keyValueHeadCount)
-    let value = try vProj(input).reshaped(-1, configuration.keyValueHeadCount, headDimension)
-
     let scale = 1 / Double(headDimension).squareRoot()
     let window = configuration.slidingWindow(layer: layerIndex)
-    let output =  // [T, heads, headDim]
+
+    let output: Tensor  // [T, heads, headDim]
+    if let projected = try projections(input) {  // [T, (heads + 2 · keyHeads) · headDim]
+      let fused = try rotary.rotate(projected, first: heads + keyHeads)
+        .reshaped(-1, heads + 2 * keyHeads, headDimension)
       if let cache {
-        try cache.attend(layer: layerIndex, query, key, value, layout: layout, scale: scale, window: window)
+        let parts = try fused.split([heads, keyHeads, keyHeads], dimension: 1)
+        output = try cache.attend(
+          layer: layerIndex, parts[0], parts[1], parts[2], layout: layout, scale: scale, window: window)
       } else {
-        try raggedAttention(query, key, value, layout: layout, scale: scale, window: window)
+        output = try raggedAttention(
+          fused: fused, keyValueHeads: keyHeads, layout: layout, scale: scale, window: window)
       }
-    return try oProj(output.reshaped(-1, configuration.headCount * headDimension))
+    } else {
+      let query = try rotary.rotate(qProj(input), heads: heads)
+      let key = try rotary.rotate(kProj(input), heads: keyHeads)
+      let value = try vProj(input).reshaped(-1, keyHeads, headDimension)
+      output =
+        if let cache {
+          try cache.attend(layer: layerIndex, query, key, value, layout: layout, scale: scale, window: window)
+        } else {
+          try raggedAttention(query, key, value, layout: layout, scale: scale, window: window)
+        }
+    }
+    return try oProj(output.reshaped(-1, heads * headDimension))
   }
 
   public override var typeName: String { configuration.className + "Attention" }
@@ -58,6 +76,8 @@ public final class DecoderMLP: Module {
   public let actFn: Activation
 
   private let className: String
+  /// Gate and up, which read the same input.
+  let projections: LinearGroup
 
   init(_ configuration: DecoderConfiguration) throws {
     className = configuration.className
@@ -67,11 +87,13 @@ public final class DecoderMLP: Module {
     downProj = try Linear(
       configuration.intermediateSize, configuration.hiddenSize, bias: configuration.mlpBias)
     actFn = try configuration.source.activation("hidden_act")
+    projections = LinearGroup([gateProj, upProj])
   }
 
   /// `[T, hidden]` → `[T, hidden]`.
   func callAsFunction(_ input: Tensor) throws -> Tensor {
-    try downProj(actFn.gate(gateProj(input), upProj(input)))
+    if let gateUp = try projections(input) { return try downProj(actFn.gate(fused: gateUp)) }
+    return try downProj(actFn.gate(gateProj(input), upProj(input)))
   }
 
   public override var typeName: String { className + "MLP" }
@@ -176,6 +198,13 @@ public final class DecoderForCausalLM: Module, CausalLanguageModel {
 
   public var inputEmbedding: Embedding { model.embedTokens }
   public var outputEmbedding: Linear { lmHead }
+
+  public func optimizeLayout() throws {
+    for layer in model.layers {
+      try layer.selfAttn.projections.stack()
+      try layer.mlp.projections.stack()
+    }
+  }
 
   public func hiddenStates(_ input: ModelInput) throws -> Tensor {
     try model(input, checkpointing: usesGradientCheckpointing)

@@ -26,6 +26,13 @@ public final class Activation: Module {
     isSiLU ? try Tensor.swiGLU(gate, up) : try function(gate) * up
   }
 
+  /// act(gate) · up for both side by side, `[T, 2 · size]`.
+  public func gate(fused gateUp: Tensor) throws -> Tensor {
+    guard !isSiLU else { return try Tensor.swiGLU(fused: gateUp) }
+    let size = gateUp.size(1) / 2
+    return try gate(gateUp.slice(0..<size, dimension: 1), gateUp.slice(size..<2 * size, dimension: 1))
+  }
+
   private var isSiLU: Bool { name == "silu" || name == "swish" }
 
   public override var typeName: String { printedName }

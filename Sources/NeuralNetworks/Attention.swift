@@ -19,6 +19,16 @@ public func raggedAttention(
     query, key, value, offsets: layout.offsetsTensor, scale: scale, causal: true, window: window ?? 0)
 }
 
+/// The same on one projection that holds queries, keys and values side by side: `[T, heads + 2 · kvHeads, headDim]` →
+/// `[T, heads, headDim]`.
+public func raggedAttention(
+  fused queryKeyValue: Tensor, keyValueHeads: Int, layout: RaggedLayout, scale: Double, window: Int? = nil
+) throws -> Tensor {
+  try Tensor.raggedAttention(
+    fused: queryKeyValue, keyHeads: keyValueHeads, offsets: layout.offsetsTensor, scale: scale, causal: true,
+    window: window ?? 0)
+}
+
 /// Causal attention of new tokens to all that a cache holds, their own keys included.
 ///
 /// - Parameters:

@@ -25,7 +25,7 @@ public final class Linear: Module {
 
   /// `[…, in]` → `[…, out]`, through the adapters.
   public func callAsFunction(_ input: Tensor) throws -> Tensor {
-    try apply(adapters[...], to: input)
+    try LowRankProduct(self)?.callAsFunction(input) ?? apply(adapters[...], to: input)
   }
 
   /// `[…, in]` → `[…, out]`, without adapters.
@@ -36,7 +36,7 @@ public final class Linear: Module {
   private func apply(_ adapters: ArraySlice<any LinearAdapter>, to input: Tensor) throws -> Tensor {
     guard let outermost = adapters.last else { return try base(input) }
     let inner = adapters.dropLast()
-    return try outermost.forward(input, through: self, isInnermost: inner.isEmpty) {
+    return try outermost.forward(input, through: self) {
       try self.apply(inner, to: $0)
     }
   }
@@ -54,10 +54,33 @@ public protocol LinearAdapter: AnyObject {
   /// - Parameters:
   ///   - input: `[…, in]`.
   ///   - layer: the layer itself, for its weight and sizes.
-  ///   - isInnermost: `next` is `layer.base`, so a fused computation with the layer's weight may take its place.
   ///   - next: the layer with the adapters that lie within this one.
   /// - Returns: `[…, out]`.
   func forward(
-    _ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor
+    _ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor
   ) throws -> Tensor
+
+  /// What the adapter does, when that is no more than adding a low-rank product: it can then be computed in one piece
+  /// with the layer, and with other layers that read the same input.
+  var lowRankUpdate: LowRankUpdate? { get }
+}
+
+extension LinearAdapter {
+  public var lowRankUpdate: LowRankUpdate? { nil }
+}
+
+/// scale · B A dropout(x), beside a frozen weight.
+public struct LowRankUpdate {
+  public let a: Tensor  // [r, in]
+  public let b: Tensor  // [out, r]
+  public let scale: Double
+  /// The probability with which features of the input are dropped.
+  public let dropout: Double
+
+  public init(a: Tensor, b: Tensor, scale: Double, dropout: Double) {
+    self.a = a
+    self.b = b
+    self.scale = scale
+    self.dropout = dropout
+  }
 }

@@ -144,8 +144,11 @@ public struct RotaryTables {
   ///
   /// `projection` may be overwritten: nothing else may hold on to it.
   public func rotate(_ projection: Tensor, heads: Int) throws -> Tensor {
-    let dimension = cos.size(1)
-    return try projection.rotated(cosines: cos, sines: sin, headSize: dimension, heads: heads)
-      .reshaped(-1, heads, dimension)
+    try rotate(projection, first: heads).reshaped(-1, heads, cos.size(1))
+  }
+
+  /// The same for the first `heads` heads of a projection `[T, columns]`, whose other columns stay as they are.
+  public func rotate(_ projection: Tensor, first heads: Int) throws -> Tensor {
+    try projection.rotated(cosines: cos, sines: sin, headSize: cos.size(1), heads: heads)
   }
 }

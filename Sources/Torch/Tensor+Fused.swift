@@ -18,6 +18,17 @@ extension Tensor {
     }
   }
 
+  /// The same on one fused projection `[T, heads + 2 · keyHeads, d]`, queries before keys before values: its gradient
+  /// comes as one tensor.
+  public static func raggedAttention(
+    fused queryKeyValue: Tensor, keyHeads: Int, offsets: Tensor, scale: Double, causal: Bool, window: Int = 0
+  ) throws -> Tensor {
+    try checked("attention", queryKeyValue) {
+      ct_ragged_attention_fused(
+        queryKeyValue.handle, offsets.handle, Int64(keyHeads), scale, causal, Int64(window))
+    }
+  }
+
   /// Attention of new queries to a key-value cache; see `cachedAttention` of NeuralNetworks.
   public static func cachedAttention(
     _ query: Tensor, keys: Tensor, values: Tensor, offsets: Tensor, lengths: Tensor, scale: Double,
@@ -61,6 +72,11 @@ extension Tensor {
     try checked("swiglu", gate, up) { ct_swiglu(gate.handle, up.handle) }
   }
 
+  /// The same on `[T, 2 · size]`, gate before up.
+  public static func swiGLU(fused gateUp: Tensor) throws -> Tensor {
+    try checked("swiglu", gateUp) { ct_swiglu_fused(gateUp.handle) }
+  }
+
   /// Rotates the heads of a projection `[T, heads · headSize]` by tables `[T, headSize]`; this tensor may be overwritten.
   package func rotated(cosines: Tensor, sines: Tensor, headSize: Int, heads: Int) throws -> Tensor {
     try Tensor.checked("rotary", self, cosines) {
@@ -68,18 +84,22 @@ extension Tensor {
     }
   }
 
-  /// x Wᵀ + b + scale · (mask · x Aᵀ) Bᵀ for `[T, in]`, a frozen weight `[out, in]`, A `[r, in]` and B `[out, r]`.
+  /// x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ for `[T, in]` and a frozen weight `[out, in]`, each pair A `[r, in]`,
+  /// B `[n, r]` adding to the `n` outputs from `firstOutput` on.
   ///
-  /// - Parameter mask: the dropout mask of the input, 0 or 1 / (1 − p), in its shape.
-  public func loraLinear(
-    weight: Tensor, bias: Tensor?, a: Tensor, b: Tensor, scale: Double, mask: Tensor? = nil
+  /// - Parameter mask: the dropout mask of the input for all pairs, 0 or 1 / (1 − p), in its shape.
+  package func loraLinear(
+    weight: Tensor, bias: Tensor?, pairs: [(a: Tensor, b: Tensor, scale: Double, firstOutput: Int)],
+    mask: Tensor? = nil
   ) throws -> Tensor {
-    let result = Tensor.withHandles([a]) { first, _ in
-      Tensor.withHandles([b]) { second, _ in
-        ct_lora_linear(handle, weight.handle, bias?.handle, first, second, [scale], [0], 1, mask?.handle)
+    let result = Tensor.withHandles(pairs.map(\.a)) { a, count in
+      Tensor.withHandles(pairs.map(\.b)) { b, _ in
+        ct_lora_linear(
+          handle, weight.handle, bias?.handle, a, b, pairs.map(\.scale), pairs.map { Int64($0.firstOutput) }, count,
+          mask?.handle)
       }
     }
-    guard let result else { throw TorchError.last("linear with LoRA", [self, weight, a, b]) }
+    guard let result else { throw TorchError.last("linear with LoRA", [self, weight] + pairs.flatMap { [$0.a, $0.b] }) }
     return Tensor(owning: result)
   }
 

@@ -324,22 +324,16 @@ final class LoRALinear: LinearAdapter {
   }
 
   func forward(
-    _ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor
+    _ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor
   ) throws -> Tensor {
-    let mask =
-      try dropout > 0
-      ? Tensor.ones(input.shape, dtype: input.dtype, device: input.device).dropout(dropout) : nil
-    if isInnermost, bias == nil, input.rank == 2, let weight = layer.weight.parameter?.value,
-      weight.dtype == input.dtype
-    {
-      return try input.loraLinear(
-        weight: weight, bias: layer.bias?.value(like: input), a: a.value, b: b.value, scale: scale, mask: mask
-      )
-    }
-    let dropped = try mask.map { try input * $0 } ?? input
+    let dropped = try dropout > 0 ? input.dropout(dropout) : input
     let low = try dropped.linear(a.value(like: input))  // [T, r]
     let high = try low.linear(b.value(like: input), bias: bias?.value(like: input))
     return try next(input) + high * scale
+  }
+
+  var lowRankUpdate: LowRankUpdate? {
+    bias == nil ? LowRankUpdate(a: a.value, b: b.value, scale: scale, dropout: dropout) : nil
   }
 
   /// s B A `[out, in]` in fp32.

@@ -180,6 +180,9 @@ int ct_svd(
 /// [N + 1] on the CPU; window 0 is all. Differentiable.
 CTTensor *_Nullable ct_ragged_attention(
     CTTensor *query, CTTensor *key, CTTensor *value, CTTensor *offsets, double scale, bool causal, int64_t window);
+/// The same on one fused projection [T, heads + 2 · key_heads, d]: queries, keys, values.
+CTTensor *_Nullable ct_ragged_attention_fused(
+    CTTensor *query_key_value, CTTensor *offsets, int64_t key_heads, double scale, bool causal, int64_t window);
 /// Attention of new queries [T, heads, d] to caches [N, capacity, kvHeads, d] whose first lengths[n] rows count.
 CTTensor *_Nullable ct_cached_attention(
     CTTensor *query, CTTensor *key_cache, CTTensor *value_cache, CTTensor *offsets, CTTensor *lengths, double scale,
@@ -193,6 +196,8 @@ int ct_linear_cross_entropy_per_token(
 CTTensor *_Nullable ct_rms_norm(CTTensor *input, CTTensor *weight, double epsilon);
 /// silu(gate) · up
 CTTensor *_Nullable ct_swiglu(CTTensor *gate, CTTensor *up);
+/// The same on [T, 2 · size], gate before up.
+CTTensor *_Nullable ct_swiglu_fused(CTTensor *gate_up);
 /// Rotates the heads of a projection [T, heads · head_size] by tables [T, head_size], in place where it can.
 CTTensor *_Nullable ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, int64_t head_size, int64_t heads);
 /// x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ with a frozen weight: adapter i has A [r, in] and B [n, r] and adds to the

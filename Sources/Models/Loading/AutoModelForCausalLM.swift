@@ -23,6 +23,7 @@ public enum AutoModelForCausalLM {
     try Engine.prepare(device)
     let model = try structure(source)
     try model.load(from: source, dtype: dtype ?? source.preferredDType, device: device)
+    try model.optimizeLayout()
     return model
   }
 
