@@ -33,8 +33,11 @@ public final class LinearGroup {
     let bias = biases.isEmpty ? nil : try Tensor.concatenated(biases.map(\.value))
     let sizes = layers.map(\.outFeatures)
     for (parameter, view) in zip(parameters, try weight.split(sizes, dimension: 0)) { parameter.value = view }
-    for (parameter, view) in zip(biases, try bias?.split(sizes, dimension: 0) ?? []) { parameter.value = view }
-    stacked = Stacked(weight: weight, bias: bias, weights: parameters.map(\.value), biases: biases.map(\.value))
+    for (parameter, view) in zip(biases, try bias?.split(sizes, dimension: 0) ?? []) {
+      parameter.value = view
+    }
+    stacked = Stacked(
+      weight: weight, bias: bias, weights: parameters.map(\.value), biases: biases.map(\.value))
   }
 
   /// `[T, in]` → `[T, Σ out]`, the outputs side by side; nil when the layers must be computed one by one.

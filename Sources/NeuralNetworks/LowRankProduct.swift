@@ -24,7 +24,9 @@ struct LowRankProduct {
     for layer in layers {
       for adapter in layer.adapters {
         // One mask serves all, so they must drop alike.
-        guard let update = adapter.lowRankUpdate, update.dropout == dropout ?? update.dropout else { return nil }
+        guard let update = adapter.lowRankUpdate, update.dropout == dropout ?? update.dropout else {
+          return nil
+        }
         dropout = update.dropout
         pairs.append((update.a, update.b, update.scale, firstOutput))
       }

@@ -95,11 +95,14 @@ extension Tensor {
     let result = Tensor.withHandles(pairs.map(\.a)) { a, count in
       Tensor.withHandles(pairs.map(\.b)) { b, _ in
         ct_lora_linear(
-          handle, weight.handle, bias?.handle, a, b, pairs.map(\.scale), pairs.map { Int64($0.firstOutput) }, count,
+          handle, weight.handle, bias?.handle, a, b, pairs.map(\.scale), pairs.map { Int64($0.firstOutput) },
+          count,
           mask?.handle)
       }
     }
-    guard let result else { throw TorchError.last("linear with LoRA", [self, weight] + pairs.flatMap { [$0.a, $0.b] }) }
+    guard let result else {
+      throw TorchError.last("linear with LoRA", [self, weight] + pairs.flatMap { [$0.a, $0.b] })
+    }
     return Tensor(owning: result)
   }
 

@@ -115,22 +115,23 @@ private final class Outer: Module {
 
 private final class Adding: LinearAdapter {
   let amount: Double
-  var sawInnermost: Bool?
   init(_ amount: Double) { self.amount = amount }
-  func forward(_ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor)
-    throws
-    -> Tensor
-  {
-    sawInnermost = isInnermost
+  func forward(_ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor) throws -> Tensor {
     return try next(input) + amount
   }
 }
 
+private final class LowRank: LinearAdapter {
+  let update: LowRankUpdate
+  init(a: Tensor, b: Tensor, scale: Double) { update = LowRankUpdate(a: a, b: b, scale: scale, dropout: 0) }
+  var lowRankUpdate: LowRankUpdate? { update }
+  func forward(_ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor) throws -> Tensor {
+    try next(input) + input.linear(update.a).linear(update.b) * update.scale
+  }
+}
+
 private final class Doubling: LinearAdapter {
-  func forward(_ input: Tensor, through layer: Linear, isInnermost: Bool, next: (Tensor) throws -> Tensor)
-    throws
-    -> Tensor
-  {
+  func forward(_ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor) throws -> Tensor {
     try next(input) * 2
   }
 }
@@ -145,13 +146,63 @@ private final class Doubling: LinearAdapter {
     let adding = Adding(1)
     layer.adapters = [adding, Doubling()]
     #expect(try layer(x).floats() == [8, 28, 48])
-    #expect(adding.sawInnermost == true)
     layer.adapters = [Doubling(), adding]
     #expect(try layer(x).floats() == [7, 27, 47])
-    #expect(adding.sawInnermost == false)
     #expect(try layer.base(x).floats() == [3, 13, 23])
     // Any number of leading dimensions.
     #expect(try layer(Tensor.ones([2, 5, 2])).shape == [2, 5, 3])
+  }
+
+  @Test("layers stacked as a group give what they give one by one, adapters, biases and gradients included")
+  func group() throws {
+    try RandomState.seed(11)
+    func layers() throws -> [Linear] {
+      try RandomState.seed(12)
+      return try [6, 2, 4].map {
+        Linear(
+          weight: DenseWeight(Parameter(try .normal([$0, 8]))), bias: Parameter(try .normal([$0])))
+      }
+    }
+    let (plain, grouped) = (try layers(), try layers())
+    let group = LinearGroup(grouped)
+    let x = try Tensor.normal([5, 8])
+    #expect(try group(x) == nil, "nothing is stacked yet")
+    try group.stack()
+    func together(_ layers: [Linear], _ x: Tensor) throws -> Tensor {
+      try .concatenated(layers.map { try $0(x) }, dimension: 1)
+    }
+    expectClose(try #require(try group(x)), try together(plain, x))
+
+    // Low-rank updates on the first and the last.
+    for index in [0, 2] {
+      let update = LowRank(
+        a: try .normal([3, 8]), b: try .normal([grouped[index].outFeatures, 3]), scale: 0.5)
+      plain[index].adapters = [update]
+      grouped[index].adapters = [update]
+    }
+    var gradients: [Tensor] = []
+    for output: (Tensor) throws -> Tensor in [{ try together(plain, $0) }, { try #require(try group($0)) }] {
+      let input = try x.copy()
+      try input.setRequiresGradient(true)
+      try output(input).squared().sum().backward()
+      gradients.append(try #require(input.gradient))
+    }
+    expectClose(gradients[0], gradients[1])
+    expectClose(try #require(try group(x)), try together(plain, x))
+
+    // An adapter that is more than a low-rank update, or another weight: one by one.
+    grouped[1].adapters = [Adding(1)]
+    #expect(try group(x) == nil)
+    grouped[1].adapters = []
+    grouped[1].weight = DenseWeight(Parameter(try .ones([2, 8])))
+    #expect(try group(x) == nil)
+  }
+
+  private func expectClose(_ a: Tensor, _ b: Tensor) {
+    #expect(throws: Never.self) {
+      let distance = try (a - b).norm().item() / b.norm().item()
+      #expect(distance < 1e-5)
+    }
   }
 
   @Test("a weight of another type than the input is converted, and the gradient flows through")

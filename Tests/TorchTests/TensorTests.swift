@@ -253,10 +253,12 @@ import Torch
       _ = try hidden.rotated(cosines: .ones([3, 8]), sines: .ones([3, 8]), headSize: 8, heads: 3)
     }
     expectTorchError("LoRA") {
-      _ = try hidden.loraLinear(weight: head, bias: nil, a: .ones([2, 8]), b: .ones([7, 2]), scale: 1)
+      _ = try hidden.loraLinear(
+        weight: head, bias: nil, pairs: [(a: .ones([2, 8]), b: .ones([7, 2]), scale: 1, firstOutput: 0)])
     }
     expectTorchError("LoRA") {
-      _ = try hidden.loraLinear(weight: head, bias: nil, a: .ones([2, 16]), b: .ones([8, 2]), scale: 1)
+      _ = try hidden.loraLinear(
+        weight: head, bias: nil, pairs: [(a: .ones([2, 16]), b: .ones([8, 2]), scale: 1, firstOutput: 0)])
     }
   }
 
