@@ -46,8 +46,17 @@ public struct CommonAdapterSettings: Sendable, Hashable {
   /// The keys that every `adapter_config.json` may have.
   static let keys: Set<String> = [
     "auto_mapping", "base_model_name_or_path", "inference_mode", "modules_to_save", "peft_type",
-    "peft_version",
-    "revision", "task_type",
+    "peft_version", "revision", "task_type",
+  ]
+
+  /// The options of every method among them, for the methods' lists.
+  static let options: [AdapterOption] = [
+    .init(
+      "modules_to_save", .optional(.list(.string)), default: nil,
+      "Modules that are trained in full and saved with the adapter, such as a new head."),
+    .init(
+      "task_type", .choice(["CAUSAL_LM"]), default: "CAUSAL_LM",
+      "Kind of model, recorded with the adapter."),
   ]
 
   init(_ fields: AdapterFields) throws {
@@ -86,18 +95,28 @@ extension AdapterConfiguration {
 public struct AdapterMethod: Sendable {
   /// `peft_type`, in capitals.
   public let peftType: String
-  /// The options that are the method's own, under PEFT's names.
-  public let keys: Set<String>
+  /// What the method does, one sentence in Markdown.
+  public let summary: String
+  /// The options that a user may set.
+  public let options: [AdapterOption]
+  /// Fields that PEFT writes and that have no meaning by themselves, such as a size of something that is off.
+  let inertFields: Set<String>
   let decode: @Sendable (AdapterFields) throws -> any AdapterConfiguration
 
+  /// - Parameter decode: reads the options, and throws ``AdapterError`` about values that cannot be meant.
   public init(
-    peftType: String, keys: Set<String>,
+    peftType: String, summary: String, options: [AdapterOption], inertFields: Set<String> = [],
     decode: @escaping @Sendable (AdapterFields) throws -> any AdapterConfiguration
   ) {
     self.peftType = peftType
-    self.keys = keys
+    self.summary = summary
+    self.options = options
+    self.inertFields = inertFields
     self.decode = decode
   }
+
+  /// The value of `peft_method` in a configuration file.
+  public var name: String { peftType.lowercased() }
 
   /// Every method that Graft has.
   public static let catalogue: [AdapterMethod] = [LoRAConfig.method]
@@ -116,7 +135,8 @@ public struct AdapterMethod: Sendable {
   ///
   /// - Throws: ``AdapterError`` for a value of the wrong kind, or a key that is not the method's and asks for something.
   public func configuration(_ fields: AdapterFields) throws -> any AdapterConfiguration {
-    try fields.rejectUnknown(known: keys.union(CommonAdapterSettings.keys), method: peftType)
+    let known = inertFields.union(CommonAdapterSettings.keys).union(options.map(\.name))
+    try fields.rejectUnknown(known: known, method: peftType)
     return try decode(fields)
   }
 }

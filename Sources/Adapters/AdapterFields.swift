@@ -24,10 +24,15 @@ public struct AdapterFields: Sendable {
   private func value<Value>(_ key: String, _ kind: String, _ convert: (JSONValue) -> Value?) throws -> Value?
   {
     guard let stored = values[key], !stored.isNull else { return nil }
-    guard let value = convert(stored) else {
-      throw AdapterError("`\(key)` in \(source) is \(stored.serialized()), where \(kind) is wanted.")
-    }
+    guard let value = convert(stored) else { throw invalid(key, remedy: "write \(kind)") }
     return value
+  }
+
+  /// The error about a value that cannot be used.
+  ///
+  /// - Parameter remedy: what to do, as the end of a sentence: "write 1 or more".
+  public func invalid(_ key: String, remedy: String) -> AdapterError {
+    AdapterError(option: key, in: source, "is \(values[key]?.serialized() ?? "missing")", remedy: remedy)
   }
 
   public func integer(

@@ -55,7 +55,13 @@ public final class PEFTModel {
   public func targets(_ name: String) throws -> [String] { try entry(name).adapter.targets }
 
   /// Adds a new adapter without putting it to work.
+  ///
+  /// Settings that do not say which base they are for (`base_model_name_or_path`) get this one's place.
   public func addAdapter(_ name: String, _ configuration: any AdapterConfiguration) throws {
+    var configuration = configuration
+    if configuration.common.baseModelNameOrPath == nil {
+      configuration.common.baseModelNameOrPath = base.configuration.nameOrPath
+    }
     try PEFTModel.checkName(name)
     guard entries[name] == nil else {
       throw AdapterError("There is an adapter `\(name)` on this model already; choose another name.")

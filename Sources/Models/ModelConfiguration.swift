@@ -11,6 +11,8 @@ public struct ModelConfiguration: Sendable {
   public var json: JSONValue
   /// Where it comes from, for messages.
   public let source: String
+  /// The directory or file that the model was loaded from, which adapters record as their base.
+  public var nameOrPath: String?
 
   public init(json: JSONValue, source: String) {
     self.json = json

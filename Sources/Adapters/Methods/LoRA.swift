@@ -74,13 +74,45 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
 
   public static let method = AdapterMethod(
     peftType: "LORA",
-    keys: [
-      "alpha_pattern", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights", "layers_pattern",
-      "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout", "r", "rank_pattern", "target_modules",
-      "use_rslora",
-      // Options of other kinds of LoRA that say nothing by themselves.
-      "megatron_core", "qalora_group_size",
-    ]
+    summary:
+      "Low-rank adaptation: a trained product of two thin matrices beside each target layer (arXiv 2106.09685).",
+    options: [
+      .init("r", .integer, default: 8, "Rank of the update."),
+      .init("lora_alpha", .number, default: 8, "Scale of the update: it is multiplied by `lora_alpha / r`."),
+      .init(
+        "lora_dropout", .number, default: 0.0, "Probability of dropping an input of the update in training."),
+      .init(
+        "target_modules", .optional(.any([.string, .list(.string)])), default: nil,
+        "Layers to adapt: names or endings of paths, a regular expression of whole paths, or `all-linear`. `null` is "
+          + "the usual choice for the model's family."),
+      .init(
+        "exclude_modules", .optional(.any([.string, .list(.string)])), default: nil,
+        "Layers to leave out although `target_modules` names them."),
+      .init(
+        "layers_to_transform", .optional(.any([.integer, .list(.integer)])), default: nil,
+        "Indices of the blocks to adapt; `null` is all."),
+      .init(
+        "layers_pattern", .optional(.any([.string, .list(.string)])), default: nil,
+        "Name of the list of blocks in module paths, if it is not one that Graft knows."),
+      .init(
+        "rank_pattern", .mapping(.integer), default: [:], "Ranks of single layers, by name or expression."),
+      .init("alpha_pattern", .mapping(.number), default: [:], "Values of `lora_alpha` for single layers."),
+      .init("bias", .choice(["none", "all", "lora_only"]), default: "none", "Which biases are trained too."),
+      .init(
+        "lora_bias", .boolean, default: false,
+        "Give B a bias that is trained; it can be merged only into layers that have one."),
+      .init("use_rslora", .boolean, default: false, "Scale by `lora_alpha / √r` (arXiv 2312.03732)."),
+      .init(
+        "init_lora_weights", .any([.boolean, .choice(["gaussian"])]), default: true,
+        "`true`: A is Kaiming-uniform and B is 0. `gaussian`: A is normal and B is 0. `false`: both are random."
+      ),
+      .init(
+        "fan_in_fan_out", .boolean, default: false,
+        "For weights that are stored as [in, out], GPT-2's; `true` is refused, as Graft has no such family yet."
+      ),
+    ] + CommonAdapterSettings.options,
+    // Options of other kinds of LoRA that say nothing by themselves.
+    inertFields: ["megatron_core", "qalora_group_size"]
   ) { try LoRAConfig($0) }
 
   public init(_ fields: AdapterFields) throws {
@@ -101,7 +133,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
 
     let bias = try fields.string("bias") ?? "none"
     guard let known = Bias(rawValue: bias) else {
-      throw AdapterError("`bias` in \(fields.source) is `\(bias)`; it can be none, all or lora_only.")
+      throw fields.invalid("bias", remedy: "write none, all or lora_only")
     }
     self.bias = known
     switch fields.values["init_lora_weights"] {
@@ -109,25 +141,22 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     case .bool(false): initLoRAWeights = .random
     case .string(let name) where name.lowercased() == "gaussian": initLoRAWeights = .gaussian
     case .string(let name) where name.lowercased() == "true": initLoRAWeights = .kaiming
-    case let other?:
-      throw AdapterError(
-        "`init_lora_weights` in \(fields.source) is \(other.serialized()); it can be true, false or \"gaussian\"."
-      )
+    case _?:
+      throw fields.invalid("init_lora_weights", remedy: "write true, false or \"gaussian\"")
     }
     guard (0..<1).contains(loraDropout) else {
-      throw AdapterError(
-        "`lora_dropout` in \(fields.source) is \(loraDropout); a probability below 1 is wanted.")
+      throw fields.invalid("lora_dropout", remedy: "write a probability from 0 to below 1")
     }
-    for (key, rank) in rankPattern
-    where !(1...Double(LoRAConfig.maximumRank)).contains(rank) || rank != rank.rounded() {
-      throw AdapterError(
-        "`rank_pattern` in \(fields.source) gives `\(key)` the rank \(rank), where a whole number from 1 to "
-          + "\(LoRAConfig.maximumRank) is wanted.")
+    let ranks = 1...Double(LoRAConfig.maximumRank)
+    guard rankPattern.values.allSatisfy({ ranks.contains($0) && $0 == $0.rounded() }) else {
+      throw fields.invalid(
+        "rank_pattern", remedy: "write whole ranks from 1 to \(LoRAConfig.maximumRank)")
     }
     if try fields.bool("fan_in_fan_out", default: false) {
-      throw AdapterError(
-        "`fan_in_fan_out` in \(fields.source) is for models whose weights are stored transposed (GPT-2), which Graft "
-          + "does not have yet; set it to false.")
+      throw fields.invalid(
+        "fan_in_fan_out",
+        remedy: "write false: it is for models whose weights are stored transposed (GPT-2), which Graft does "
+          + "not have yet")
     }
   }
 

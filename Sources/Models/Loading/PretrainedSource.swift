@@ -48,7 +48,9 @@ public struct PretrainedSource: Sendable {
   private init(directory: URL) throws {
     url = directory
     layout = .directory
-    configuration = try ModelConfiguration(directory: directory)
+    var configuration = try ModelConfiguration(directory: directory)
+    configuration.nameOrPath = directory.standardizedFileURL.path
+    self.configuration = configuration
     family = try ModelFamily.of(configuration)
     checkpoint = try Checkpoint.open(directory)
     storedNames = Dictionary(uniqueKeysWithValues: checkpoint.tensorNames.map { ($0, $0) })
@@ -67,8 +69,10 @@ public struct PretrainedSource: Sendable {
     url = file.url
     layout = .gguf(file)
     self.family = family
-    configuration = try architecture.configuration(
+    var configuration = try architecture.configuration(
       of: file, modelType: family.modelType, architecture: family.architecture)
+    configuration.nameOrPath = file.url.standardizedFileURL.path
+    self.configuration = configuration
     checkpoint = file
     // Frequency factors become `rope_scaling`.
     if let unknown = file.tensorNames.first(where: {

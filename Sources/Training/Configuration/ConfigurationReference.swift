@@ -1,16 +1,19 @@
+import Adapters
 import JSON
 
 /// The reference of configuration keys in Markdown, made from the tables that the reader uses.
 public enum ConfigurationReference {
   /// The tables of every section.
-  public static func markdown(methods: [AdapterMethodKeys] = .all) -> String {
+  public static func markdown(methods: [AdapterMethod] = AdapterMethod.catalogue) -> String {
     var text = tables(of: ModelArguments.self) + tables(of: DataArguments.self)
     text += "## Adapter\n\n" + header
-    let names = methods.map { "`\($0.method)`" }.joined(separator: ", ")
+    let names = methods.map { "`\($0.name)`" }.joined(separator: ", ")
     text += row("peft_method", names, "lora", "Adapter method.") + "\n"
     for method in methods {
-      text += "### `peft_method: \(method.method)`\n\n\(method.summary)\n\n" + header
-      for key in method.keys { text += row(key.name, key.type.name, key.defaultValue, key.meaning) }
+      text += "### `peft_method: \(method.name)`\n\n\(method.summary)\n\n" + header
+      for option in method.options {
+        text += row(option.name, option.type.name, option.defaultValue, option.meaning)
+      }
       text += "\n"
     }
     text += tables(of: TrainingArguments.self)

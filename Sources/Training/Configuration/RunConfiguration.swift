@@ -1,3 +1,4 @@
+import Adapters
 import Foundation
 import JSON
 
@@ -32,7 +33,7 @@ public struct RunConfiguration: Sendable, Hashable {
   ///   - methods: the adapter methods there are.
   /// - Throws: `ConfigurationError` about the first thing that is wrong, with its line.
   public init(
-    contentsOf path: String, overrides: [String] = [], methods: [AdapterMethodKeys] = .all
+    contentsOf path: String, overrides: [String] = [], methods: [AdapterMethod] = AdapterMethod.catalogue
   ) throws {
     try self.init(yaml: Self.text(of: path), name: path, overrides: overrides, methods: methods)
   }
@@ -41,7 +42,7 @@ public struct RunConfiguration: Sendable, Hashable {
   ///
   /// - Parameter name: the name by which errors call the text.
   public init(
-    yaml: String, name: String, overrides: [String] = [], methods: [AdapterMethodKeys] = .all
+    yaml: String, name: String, overrides: [String] = [], methods: [AdapterMethod] = AdapterMethod.catalogue
   ) throws {
     var entries = try Self.entries(of: yaml, name: name)
     for override in overrides { try Self.apply(override, to: &entries) }
@@ -60,7 +61,7 @@ public struct RunConfiguration: Sendable, Hashable {
   /// A configuration made in a program; its adapter object may leave defaults out.
   public init(
     model: ModelArguments, data: DataArguments, training: TrainingArguments, adapterMethod: String = "lora",
-    adapter: JSONValue = [:], methods: [AdapterMethodKeys] = .all
+    adapter: JSONValue = [:], methods: [AdapterMethod] = AdapterMethod.catalogue
   ) throws {
     self.model = model
     self.data = data
@@ -75,7 +76,7 @@ public struct RunConfiguration: Sendable, Hashable {
     self.adapter = try Self.resolve(entries.filter { $0.key != "peft_type" }, for: method)
   }
 
-  private init(_ entries: [ConfigurationNode.Entry], methods: [AdapterMethodKeys]) throws {
+  private init(_ entries: [ConfigurationNode.Entry], methods: [AdapterMethod]) throws {
     model = ModelArguments()
     data = DataArguments()
     training = TrainingArguments()
@@ -89,12 +90,12 @@ public struct RunConfiguration: Sendable, Hashable {
 
     let groupKeys =
       ModelArguments.keys.map(\.name) + DataArguments.keys.map(\.name) + TrainingArguments.keys.map(\.name)
-    let adapterKeys = method.keys.map(\.name)
+    let adapterKeys = method.options.map(\.name)
     let known = [Self.methodKey] + groupKeys + adapterKeys
     for entry in entries where !known.contains(entry.key) && !UnknownKey.isHarmless(entry) {
-      if let other = methods.first(where: { $0.keys.contains { $0.name == entry.key } }) {
+      if let other = methods.first(where: { $0.options.contains { $0.name == entry.key } }) {
         throw ConfigurationError(
-          "`\(entry.key)` is a key of `peft_method: \(other.method)`, but the method is `\(method.method)`",
+          "`\(entry.key)` is a key of `peft_method: \(other.name)`, but the method is `\(method.name)`",
           key: entry.key, at: entry.value.location, remedy: "remove it, or change `peft_method`")
       }
       throw UnknownKey.error(entry.key, at: entry.value.location, among: known)
@@ -108,14 +109,31 @@ public struct RunConfiguration: Sendable, Hashable {
   /// Checks every value and combination without opening the model or the data.
   ///
   /// - Throws: `ConfigurationError` about the first key that does not fit.
-  public func validate(methods: [AdapterMethodKeys] = .all) throws {
+  public func validate(methods: [AdapterMethod] = AdapterMethod.catalogue) throws {
     try model.validate()
     try data.validate()
-    try Self.method(named: adapterMethod, at: nil, among: methods).validate(adapter)
+    _ = try adapterConfiguration(methods: methods)
     try training.validate(hasValidationData: data.hasValidationData)
     guard !training.bf16 || model.dtype != .float32 else {
       throw ConfigurationError(
         "`bf16: true` contradicts `dtype: float32`", key: "bf16", remedy: "remove one of the two")
+    }
+  }
+
+  /// The adapter's settings as the method's own configuration type.
+  ///
+  /// - Throws: `ConfigurationError` about the first key that does not fit.
+  public func adapterConfiguration(methods: [AdapterMethod] = AdapterMethod.catalogue) throws
+    -> any AdapterConfiguration
+  {
+    let method = try Self.method(named: adapterMethod, at: nil, among: methods)
+    let fields = AdapterFields(adapter.objectValue ?? [:], source: "the configuration")
+    do {
+      return try method.configuration(fields)
+    } catch let error as AdapterError {
+      guard let option = error.option else { throw error }
+      throw ConfigurationError(
+        "`\(option.name)` \(option.problem)", key: option.name, remedy: option.remedy)
     }
   }
 
@@ -214,10 +232,10 @@ extension RunConfiguration {
   }
 
   private static func method(
-    named name: String, at location: ConfigurationLocation?, among methods: [AdapterMethodKeys]
-  ) throws -> AdapterMethodKeys {
-    if let method = methods.first(where: { $0.method == name }) { return method }
-    let names = methods.map(\.method)
+    named name: String, at location: ConfigurationLocation?, among methods: [AdapterMethod]
+  ) throws -> AdapterMethod {
+    if let method = methods.first(where: { $0.name == name }) { return method }
+    let names = methods.map(\.name)
     let remedy =
       NearestKey.suggestion(for: name, among: names).map { "write `\($0)`" }
       ?? "choose one of \(names.map { "`\($0)`" }.joined(separator: ", "))"
@@ -227,13 +245,13 @@ extension RunConfiguration {
 
   /// The method's defaults with the given values in their places.
   private static func resolve(
-    _ entries: [ConfigurationNode.Entry], for method: AdapterMethodKeys
+    _ entries: [ConfigurationNode.Entry], for method: AdapterMethod
   ) throws -> JSONValue {
-    var resolved: JSONValue = ["peft_type": .string(method.method.uppercased())]
-    for key in method.keys { resolved[key.name] = key.defaultValue }
+    var resolved: JSONValue = ["peft_type": .string(method.peftType)]
+    for key in method.options { resolved[key.name] = key.defaultValue }
     for entry in entries {
-      guard let key = method.keys.first(where: { $0.name == entry.key }) else {
-        throw UnknownKey.error(entry.key, at: entry.value.location, among: method.keys.map(\.name))
+      guard let key = method.options.first(where: { $0.name == entry.key }) else {
+        throw UnknownKey.error(entry.key, at: entry.value.location, among: method.options.map(\.name))
       }
       guard let value = key.type.value(of: entry.value) else {
         throw entry.value.mismatch(

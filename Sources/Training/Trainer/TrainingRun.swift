@@ -118,9 +118,7 @@ public struct TrainingRun {
 
   /// The adapter's settings, with the base model's place so that the adapter can find it again.
   private func adapterConfiguration() throws -> any AdapterConfiguration {
-    let fields = AdapterFields(configuration.adapter.objectValue ?? [:], source: "the run's configuration")
-    var adapter = try AdapterMethod.named(configuration.adapterMethod, in: fields.source).configuration(
-      fields)
+    var adapter = try configuration.adapterConfiguration()
     let path = configuration.model.modelNameOrPath
     adapter.common.baseModelNameOrPath =
       FileManager.default.fileExists(atPath: path)

@@ -1,3 +1,4 @@
+import Adapters
 import Foundation
 import JSON
 import Testing
@@ -126,7 +127,14 @@ struct RunConfigurationTests {
       "run.yaml, line 3: `eval_strategy` is `step`, not one of `no`, `steps`, `epoch`; write `steps`."
     ),
     ("r: large", "run.yaml, line 3: `r` is `large`, not of type integer; write integer."),
-    ("r: 0", "run.yaml, line 3: `r` is 0; write 1 or more."),
+    (
+      "rank_pattern: {q_proj: 0}",
+      "run.yaml, line 3: `rank_pattern` is {\"q_proj\": 0}; write whole ranks from 1 to 65536."
+    ),
+    (
+      "lora_dropout: 1", "run.yaml, line 3: `lora_dropout` is 1; write a probability from 0 to below 1."
+    ),
+    ("r: 0", "run.yaml, line 3: `r` is 0; write a whole number from 1 to 65536."),
     (
       "bias: some",
       "run.yaml, line 3: `bias` is `some`, not of type `none`, `all`, `lora_only`; write `none`, `all`, `lora_only`."
@@ -277,19 +285,20 @@ struct RunConfigurationTests {
 
   @Test("a method added to the catalogue brings its own keys and checks")
   func otherMethods() throws {
-    let method = AdapterMethodKeys(
-      method: "ia3", summary: "Scales.",
-      keys: [
+    let method = AdapterMethod(
+      peftType: "IA3", summary: "Scales.",
+      options: [
         .init("feedforward_modules", .optional(.list(.string)), default: nil, "Layers scaled at their input.")
       ]
-    ) { configuration in
-      guard configuration["feedforward_modules"] != ["bad"] else {
-        throw ConfigurationError(
-          "`feedforward_modules` is bad", key: "feedforward_modules", remedy: "choose others")
+    ) { fields in
+      guard fields.values["feedforward_modules"] != ["bad"] else {
+        throw fields.invalid("feedforward_modules", remedy: "choose others")
       }
+      return LoRAConfig()
     }
     func read(_ lines: String) throws -> RunConfiguration {
-      try RunConfiguration(yaml: Self.minimal + lines, name: "run.yaml", methods: [.lora, method])
+      try RunConfiguration(
+        yaml: Self.minimal + lines, name: "run.yaml", methods: AdapterMethod.catalogue + [method])
     }
     let run = try read("peft_method: ia3\nfeedforward_modules: down_proj")
     #expect(run.adapter == ["peft_type": "IA3", "feedforward_modules": ["down_proj"]])
