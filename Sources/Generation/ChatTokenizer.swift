@@ -37,6 +37,11 @@ public struct ChatTokenizer: Sendable {
     tokenizer.encode(text, addSpecialTokens: addSpecialTokens)
   }
 
+  /// The tokens of several texts, as `generate` takes them.
+  public func callAsFunction(_ texts: [String], addSpecialTokens: Bool = true) -> [[Int32]] {
+    texts.map { encode($0, addSpecialTokens: addSpecialTokens) }
+  }
+
   public func decode(_ tokens: [Int32], skipSpecialTokens: Bool = true) -> String {
     tokenizer.decode(tokens, skipSpecialTokens: skipSpecialTokens)
   }

@@ -110,6 +110,40 @@ public struct TrainingArguments: ConfigurationGroup {
   public var disableTqdm = false
 
   public init() {}
+
+  /// The settings that most programs choose; the others are properties, and all defaults are the properties'.
+  public init(
+    outputDir: String, numTrainEpochs: Double? = nil, maxSteps: Int? = nil,
+    perDeviceTrainBatchSize: Int? = nil, gradientAccumulationSteps: Int? = nil, learningRate: Double? = nil,
+    weightDecay: Double? = nil, lrSchedulerType: String? = nil, warmupSteps: StepCount? = nil,
+    bf16: Bool? = nil, gradientCheckpointing: Bool? = nil, packing: Bool? = nil,
+    evalStrategy: IntervalStrategy? = nil, evalSteps: StepCount? = nil, saveStrategy: SaveStrategy? = nil,
+    saveSteps: StepCount? = nil, saveTotalLimit: Int? = nil, loggingSteps: StepCount? = nil,
+    seed: UInt64? = nil
+  ) {
+    self.outputDir = outputDir
+    func set<Value>(_ path: WritableKeyPath<Self, Value>, _ value: Value?) {
+      if let value { self[keyPath: path] = value }
+    }
+    set(\.numTrainEpochs, numTrainEpochs)
+    set(\.maxSteps, maxSteps)
+    set(\.perDeviceTrainBatchSize, perDeviceTrainBatchSize)
+    set(\.gradientAccumulationSteps, gradientAccumulationSteps)
+    set(\.learningRate, learningRate)
+    set(\.weightDecay, weightDecay)
+    set(\.lrSchedulerType, lrSchedulerType)
+    set(\.warmupSteps, warmupSteps)
+    set(\.bf16, bf16)
+    set(\.gradientCheckpointing, gradientCheckpointing)
+    set(\.packing, packing)
+    set(\.evalStrategy, evalStrategy)
+    if let evalSteps { self.evalSteps = evalSteps }
+    set(\.saveStrategy, saveStrategy)
+    set(\.saveSteps, saveSteps)
+    if let saveTotalLimit { self.saveTotalLimit = saveTotalLimit }
+    set(\.loggingSteps, loggingSteps)
+    set(\.seed, seed)
+  }
 }
 
 extension TrainingArguments {

@@ -13,7 +13,8 @@ public final class RunLog: MetricsSink {
   ///   - status: the terminal's last line; nil shows no progress.
   /// - Throws: `LoggingError` when a file cannot be opened.
   public init(
-    _ arguments: TrainingArguments, configuration: String?, resumedStep: Int?, status: StatusLine?
+    _ arguments: TrainingArguments, configuration: String? = nil, resumedStep: Int? = nil,
+    status: StatusLine? = StatusLine()
   ) throws {
     let folder = arguments.outputDir
     let metrics = "\(folder)/\(MetricsFile.name)"

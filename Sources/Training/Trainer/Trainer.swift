@@ -133,6 +133,7 @@ public final class Trainer {
   /// Trains to the end, or from a checkpoint to the end.
   ///
   /// - Throws: ``TrainingInterrupted`` when ``shouldStop`` asked for it, ``TrainingError`` when the loss is not a number.
+  @discardableResult
   public func train() throws -> Outcome {
     try prepare()
     if state.globalStep == 0 {

@@ -32,6 +32,30 @@ public struct TrainingData: Sendable {
   }
 }
 
+extension ExampleList {
+  /// The rows of data files as tokens and labels, in memory: what a `Trainer` trains and evaluates on.
+  ///
+  /// ```swift
+  /// let examples = try await ExampleList(contentsOf: "train.jsonl", tokenizer: tokenizer)
+  /// ```
+  ///
+  /// Rows in any form that ``RowFormats`` knows; conversations go through the tokenizer's chat template, and the
+  /// assistant's turns carry the loss.
+  ///
+  /// - Throws: `DataError` naming file, row and remedy, also when no row can be trained on.
+  public init(
+    contentsOf paths: String..., tokenizer: ChatTokenizer, maxLength: Int? = 1024,
+    rowFormat: RowFormatOptions = .init(), encoding: String? = nil, limit: Int? = nil
+  ) async throws {
+    let encoder = ExampleEncoder(
+      TextTokenization(
+        tokenizer.tokenizer, chatTemplate: tokenizer.chatTemplate, identity: tokenizer.identity),
+      options: EncodingOptions(maxLength: maxLength))
+    let files = try paths.map { try DataFile($0, options: ReadingOptions(encoding: encoding)) }
+    self = try await DatasetEncoder(encoder, rowFormat: rowFormat).examples(of: files, limit: limit).examples
+  }
+}
+
 extension EncodingOptions {
   /// The part of the training arguments that concerns single rows.
   init(_ arguments: TrainingArguments) {
