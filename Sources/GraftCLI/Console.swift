@@ -22,13 +22,30 @@ enum Console {
     }
   }
 
-  /// Writes a value as JSON to standard output.
+  /// Writes a value as JSON to standard output, its keys as Hugging Face's files write theirs.
   static func result(_ value: some Encodable) throws {
-    try result(JSONValue.encode(value).serialized(indent: 2))
+    try result(JSONValue.encode(value).withSnakeCaseKeys.serialized(indent: 2))
   }
 
   /// A logger whose messages go above the progress bar.
   static func logger(verbose: Bool) -> Logger {
     Logger(label: "graft") { _ in StatusLineLogHandler(on: status, level: verbose ? .debug : .info) }
+  }
+}
+
+extension JSONValue {
+  /// The value with `trainLoss` as `train_loss`, in objects of any depth.
+  var withSnakeCaseKeys: JSONValue {
+    switch self {
+    case .object(let members):
+      .object(
+        .init(
+          members.map { key, value in
+            let words = key.map { $0.isUppercase ? "_\($0.lowercased())" : String($0) }
+            return (words.joined(), value.withSnakeCaseKeys)
+          }, uniquingKeysWith: { first, _ in first }))
+    case .array(let elements): .array(elements.map(\.withSnakeCaseKeys))
+    default: self
+    }
   }
 }

@@ -48,11 +48,6 @@ struct CommandError: Error, CustomStringConvertible {
   }
 
   var description: String { "\(problem); \(remedy)." }
-
-  /// A command whose library function has not landed yet.
-  static func notConnected(_ what: String) -> CommandError {
-    CommandError("this build of graft cannot \(what)", remedy: "build a later version")
-  }
 }
 
 /// Ctrl-C ended the command in an orderly way.

@@ -66,7 +66,8 @@ struct EvaluateCommand: AsyncParsableCommand {
 
     if generates {
       let answers = try evaluation.answers(
-        to: file, format: data.rowFormatOptions, generation: generation.config(over: loaded.generation), limit: data.maxSamples
+        to: file, format: data.rowFormatOptions, generation: generation.config(over: loaded.generation),
+        limit: data.maxSamples
       ) { done, total in
         Console.status.draw { _ in "answered \(done) of \(total)" }
       }
@@ -96,6 +97,6 @@ struct EvaluateCommand: AsyncParsableCommand {
 extension JSONValue {
   /// The members of a value that encodes as an object.
   fileprivate static func encodeObject(_ value: some Encodable) -> OrderedDictionary<String, JSONValue> {
-    (try? JSONValue.encode(value))?.objectValue ?? [:]
+    (try? JSONValue.encode(value))?.withSnakeCaseKeys.objectValue ?? [:]
   }
 }

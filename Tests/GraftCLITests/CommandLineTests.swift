@@ -126,7 +126,7 @@ struct CommandLineTests {
       ],
       in: folder)
     #expect(outcome.code == 0, "\(outcome.messages)")
-    #expect(try JSONValue(parsing: outcome.output)["validationRows"] == 3)
+    #expect(try JSONValue(parsing: outcome.output)["validation_rows"] == 3)
     let rows = try JSONValue(parsing: Data(contentsOf: folder.appending(path: "train.json")))
     #expect(rows.arrayValue?.count == 7)
     #expect(rows[0] == ["question": "q1", "answer": "a1"])

@@ -1,4 +1,7 @@
 /// The tensor types of GGML, by the numbers that GGUF files carry.
+///
+/// The names are GGML's, which everybody knows them by.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 public enum GGMLType: UInt32, Sendable, Hashable, CaseIterable {
   case f32 = 0
   case f16 = 1

@@ -27,7 +27,8 @@ public struct TopP: LogitsProcessor {
       }
       let kept = try likeliest.filled(where: dropped, with: .infinity)
       // At least the likeliest stays, even for a probability of 0.
-      let least = try kept.min(1, keepingDimension: true).minimum(likeliest.slice(0..<1, dimension: 1))  // [N, 1]
+      let first = try likeliest.slice(0..<1, dimension: 1)  // [N, 1]
+      let least = try kept.min(1, keepingDimension: true).minimum(first)
       return try scores.filled(where: probabilities.less(least), with: -.infinity)
     }
   }

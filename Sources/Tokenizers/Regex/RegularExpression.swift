@@ -81,7 +81,7 @@ struct RegularExpression: Sendable {
       switch node {
       case .empty: break
       case .set(let set): program.append(.set(index(of: set)))
-      case .sequence(let nodes): nodes.forEach { compile($0) }
+      case .sequence(let nodes): for node in nodes { compile(node) }
       case .alternation(let nodes):
         var jumps: [Int] = []
         for (number, node) in nodes.enumerated() {

@@ -81,6 +81,7 @@ extension TrainerTests {
 /// `trajectory.json`.
 private struct Document: Decodable {
   struct Row: Decodable {
+    // swift-format-ignore: AlwaysUseLowerCamelCase
     var input_ids: [Int32]
     var labels: [Int32]
   }
