@@ -102,7 +102,9 @@ struct GenerateCommand: AsyncParsableCommand {
         isCancelled: { AnswerInterruption.isRequested })
       totals.add(generator.statistics)
       for (index, output) in zip(batch, outputs) {
-        try print(output, of: requests[index], isFirst: index == 0, streamed: streams)
+        try print(
+          output, of: requests[index], isFirst: index == 0, streamed: streams,
+          statistics: generator.statistics)
       }
       if AnswerInterruption.isRequested {
         throw Interrupted(message: "Interrupted; the answers so far are printed.")
@@ -114,12 +116,18 @@ struct GenerateCommand: AsyncParsableCommand {
 
   private var systemMessage: [Message] { system.map { [.system($0)] } ?? [] }
 
-  private func print(_ output: GenerationOutput, of request: Request, isFirst: Bool, streamed: Bool) throws {
+  private func print(
+    _ output: GenerationOutput, of request: Request, isFirst: Bool, streamed: Bool,
+    statistics: GenerationStatistics
+  ) throws {
     if json {
       let report = JSONValue.object([
         "prompt": request.json, "text": .string(output.text),
         "finish_reason": .string(output.finishReason.name),
         "prompt_tokens": .integer(output.promptTokenCount), "generated_tokens": .integer(output.tokens.count),
+        "tokens": .array(output.tokens.map { .integer(Int($0)) }),
+        // Of the batch that the answer was made in, behind the first token of each answer.
+        "tokens_per_second": .number(statistics.decodeTokensPerSecond),
       ])
       try Console.result(report.serialized())
     } else if streamed {
