@@ -125,6 +125,18 @@ import Testing
     }
   }
 
+  @Test("a removed folder is gone with everything in it, and a missing one is an error")
+  func removal() throws {
+    let parent = FileManager.default.temporaryDirectory.appendingPathComponent("removal-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: parent) }
+    let folder = parent.appendingPathComponent("checkpoint-1")
+    try FileManager.default.createDirectory(
+      at: folder.appendingPathComponent("inner"), withIntermediateDirectories: true)
+    try AtomicDirectory.remove(folder)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: parent.path).isEmpty)
+    #expect(throws: FormatError.self) { try AtomicDirectory.remove(folder) }
+  }
+
   @Test("recovery puts back the old folder and removes half-written ones of dead processes")
   func recovery() throws {
     try withTemporaryFolder { folder in

@@ -50,6 +50,24 @@ public enum AtomicDirectory {
     }
   }
 
+  /// Removes a folder with everything in it, so that a crash leaves it whole or a leftover that `recover` removes.
+  public static func remove(_ url: URL) throws {
+    let target = url.standardizedFileURL
+    let parent = target.deletingLastPathComponent()
+    let aside = parent.appendingPathComponent(
+      "\(target.lastPathComponent).\(temporarySuffix())", isDirectory: true)
+    guard rename(target.path, aside.path) == 0 else {
+      throw FormatError.system(errno, target, "move the folder aside to remove it")
+    }
+    // Before the first file goes, the folder must be known by its new name.
+    try synchronizeFolder(parent)
+    do { try FileManager.default.removeItem(at: aside) } catch {
+      throw FormatError(
+        .inputOutput(errno: EIO), in: aside, "cannot remove the folder: \(error.localizedDescription)",
+        remedy: "Remove it by hand")
+    }
+  }
+
   /// Removes what a killed process left beside `url`: half-written `NAME.tmp-…` folders, and `NAME.old-…` folders, the newest of
   /// which is put back when `url` itself is missing.
   ///

@@ -111,7 +111,7 @@ extension Trainer {
           $0.url.path != state.bestModelCheckpoint && $0.step != state.globalStep
         })
       else { return }
-      try FileManager.default.removeItem(at: checkpoints[victim].url)
+      try AtomicDirectory.remove(checkpoints[victim].url)
       checkpoints.remove(at: victim)
     }
   }
