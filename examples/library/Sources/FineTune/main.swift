@@ -22,8 +22,8 @@ model.printTrainableParameters()
 
 // Train.
 let arguments = TrainingArguments(
-  outputDir: outputDir, maxSteps: 20, perDeviceTrainBatchSize: 4, learningRate: 1e-3, saveStrategy: .no,
-  loggingSteps: 5)
+  outputDir: outputDir, maxSteps: 60, perDeviceTrainBatchSize: 8, learningRate: 1e-3, saveStrategy: .no,
+  loggingSteps: 10)
 let trainer = try Trainer(
   model: model, arguments: arguments,
   trainDataset: await ExampleList(contentsOf: dataPath, tokenizer: tokenizer, maxLength: 256))
