@@ -43,5 +43,14 @@ public struct GenerationStatistics: Sendable, Hashable {
   public init() {}
 
   public var prefillTokensPerSecond: Double { prefillSeconds > 0 ? Double(promptTokens) / prefillSeconds : 0 }
+  /// Answers that were begun, each with its first token.
+  public var answers = 0
+
+  /// Generated tokens over all the time, reading the prompts included.
+  public var tokensPerSecond: Double {
+    let seconds = prefillSeconds + decodeSeconds
+    return seconds > 0 ? Double(answers + decodedTokens) / seconds : 0
+  }
+
   public var decodeTokensPerSecond: Double { decodeSeconds > 0 ? Double(decodedTokens) / decodeSeconds : 0 }
 }

@@ -152,6 +152,7 @@ public final class Generator {
     let tokens = next.reduce(0) { $0 + $1.count }
     if isPrefill {
       statistics.promptTokens += tokens
+      statistics.answers += next.count
       statistics.prefillSeconds += seconds
     } else {
       statistics.decodedTokens += tokens

@@ -126,8 +126,8 @@ struct GenerateCommand: AsyncParsableCommand {
         "finish_reason": .string(output.finishReason.name),
         "prompt_tokens": .integer(output.promptTokenCount), "generated_tokens": .integer(output.tokens.count),
         "tokens": .array(output.tokens.map { .integer(Int($0)) }),
-        // Of the batch that the answer was made in, behind the first token of each answer.
-        "tokens_per_second": .number(statistics.decodeTokensPerSecond),
+        // Of the batch that the answer was made in, reading the prompts included.
+        "tokens_per_second": .number(statistics.tokensPerSecond),
       ])
       try Console.result(report.serialized())
     } else if streamed {
@@ -197,6 +197,7 @@ extension GenerationStatistics {
     prefillSeconds += other.prefillSeconds
     decodedTokens += other.decodedTokens
     decodeSeconds += other.decodeSeconds
+    answers += other.answers
   }
 
   /// One line for people.
