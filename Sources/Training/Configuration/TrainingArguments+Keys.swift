@@ -98,9 +98,6 @@ extension TrainingArguments {
         "dataloader_drop_last", in: section, \.dataloaderDropLast,
         "Leave out the last batch if it is not full."),
       .init(
-        "dataloader_prefetch_factor", in: section, \.dataloaderPrefetchFactor,
-        "Batches that background tasks prepare ahead of training."),
-      .init(
         "seed", in: section, \.seed, "Seed of the adapter's initial weights, of dropout and of shuffling."),
       .init("data_seed", in: section, \.dataSeed, "Seed of shuffling alone; `null` takes `seed`."),
     ]

@@ -22,7 +22,6 @@ extension TrainingArguments {
     try require(atLeastOne: perDeviceTrainBatchSize, "per_device_train_batch_size")
     try require(atLeastOne: perDeviceEvalBatchSize, "per_device_eval_batch_size")
     try require(atLeastOne: gradientAccumulationSteps, "gradient_accumulation_steps")
-    try require(atLeastOne: dataloaderPrefetchFactor, "dataloader_prefetch_factor")
     try require(
       learningRate > 0 && learningRate.isFinite, "learning_rate", "is \(learningRate)",
       "write a number above 0, such as 2e-4 for LoRA")

@@ -63,8 +63,6 @@ public struct TrainingArguments: ConfigurationGroup {
 
   public var trainSamplingStrategy = SamplingStrategy.random
   public var dataloaderDropLast = false
-  /// Batches that background tasks prepare ahead of training.
-  public var dataloaderPrefetchFactor = 2
   public var seed: UInt64 = 42
   /// Seed of the shuffling; nil takes `seed`.
   public var dataSeed: UInt64?

@@ -34,10 +34,11 @@ enum UnknownKey {
     add(
       [
         "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
-        "dataset_num_proc",
+        "dataset_num_proc", "dataloader_prefetch_factor",
         "preprocessing_num_workers", "dataloader_in_order", "dataloader_multiprocessing_context",
       ],
-      "background tasks prepare batches without worker processes; `dataloader_prefetch_factor` says how many")
+      "rows are encoded once, on all cores; batches are made of tokens in memory, with nothing to prepare ahead"
+    )
     add(
       ["trust_remote_code"], "Graft never runs code that comes with a model; its families are built in")
     add(

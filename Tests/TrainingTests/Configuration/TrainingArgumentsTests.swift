@@ -58,7 +58,6 @@ struct TrainingArgumentsTests {
     ("per_device_train_batch_size", { $0.perDeviceTrainBatchSize = 0 }, "1 or more"),
     ("per_device_eval_batch_size", { $0.perDeviceEvalBatchSize = -3 }, "1 or more"),
     ("gradient_accumulation_steps", { $0.gradientAccumulationSteps = 0 }, "1 or more"),
-    ("dataloader_prefetch_factor", { $0.dataloaderPrefetchFactor = 0 }, "1 or more"),
     ("weight_decay", { $0.weightDecay = -0.1 }, "0 or more"),
     ("max_grad_norm", { $0.maxGradNorm = -1 }, "0 or more"),
     ("adam_beta1", { $0.adamBeta1 = 1 }, "below 1"),

@@ -17,7 +17,6 @@ DIFFERENT = {
     "report_to": "Graft's own sinks",
     "output_dir": "None stands for trainer_output",
     "lr_scheduler_kwargs": "None stands for no options",
-    "dataloader_prefetch_factor": "counts batches of background tasks, not of worker processes",
     "disable_tqdm": "None stands for the log level's choice",
     "assistant_only_loss": "conversations learn the assistant's turns unless told otherwise",
     "gradient_checkpointing": "None stands for off",
