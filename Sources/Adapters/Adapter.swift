@@ -3,7 +3,8 @@ import Torch
 
 /// One adapter made for one model: its parameters, and how it gets in and out of the model.
 ///
-/// The base model's own parameters are never written; what an adapter changes it puts in their place.
+/// The base model's own parameters are never written; what an adapter changes it puts in their place. Most methods change
+/// single layers: theirs is a ``ComposedAdapter``.
 public protocol Adapter: AnyObject {
   /// What training changes, under the names that PEFT's files have, without the prefix `base_model.model.`.
   var parameters: [(key: String, parameter: Parameter)] { get }
@@ -14,10 +15,7 @@ public protocol Adapter: AnyObject {
   /// How many of the parameters stand in for the base model's instead of adding to them.
   var replacedCount: Int { get }
 
-  /// Tensors of the base that PEFT stores beside the adapter, such as an embedding that is targeted.
-  var companions: [(key: String, tensor: Tensor)] { get }
-
-  /// Whether dropout is in effect.
+  /// Whether the model is being trained: dropout is in effect.
   var isTraining: Bool { get set }
 
   /// Puts the adapter to work behind those that already are.
@@ -30,102 +28,37 @@ public protocol Adapter: AnyObject {
   ///
   /// - Throws: ``AdapterError`` for a method that no weights can express.
   func merge() throws
+
+  /// Undoes ``merge()``, even one that threw half-way.
   func unmerge() throws
+
+  // MARK: Files
+
+  /// The tensors of `adapter_model.safetensors`; by default the parameters.
+  var storedTensors: [AdapterTensor] { get }
+
+  /// What going on with the training needs and PEFT's file does not hold, such as the encoder behind a prompt; the
+  /// Trainer's checkpoints keep it. None by default.
+  var trainingState: [AdapterTensor] { get }
+
+  // MARK: Training
+
+  /// Called before the first step of a run of `totalSteps` optimizer steps, also of one that is taken up again.
+  ///
+  /// - Throws: ``AdapterError`` when the settings cannot be trained in so many steps.
+  func prepareTraining(totalSteps: Int) throws
+
+  /// A term that the method itself adds to the mean loss of a step: a scalar in fp32; nil is none.
+  func penalty() throws -> Tensor?
+
+  /// Called after optimizer step `step` (the first is 1), while the parameters still have the gradients it was made with.
+  func didStep(_ step: Int) throws
 }
 
-/// A parameter of the model with another in its place: what `modules_to_save` and trained biases are.
-final class ParameterReplacement {
-  enum Place {
-    case weight(Linear)
-    case table(Embedding)
-    case parameter(Parameter)
-  }
-
-  /// The name in PEFT's files.
-  let key: String
-  let replacement: Parameter
-  private let place: Place
-  private var displaced: Displaced?
-
-  private enum Displaced {
-    case storage(any WeightStorage)
-    case parameter(Parameter)
-    case value(Tensor)
-  }
-
-  /// A trainable fp32 copy of what is at `place` now.
-  init(key: String, place: Place) throws {
-    self.key = key
-    self.place = place
-    let current: Tensor =
-      switch place {
-      case .weight(let layer): try layer.weight.dense()
-      case .table(let embedding): embedding.weight.value
-      case .parameter(let parameter): parameter.value
-      }
-    // fp32: steps of training are smaller than bf16 can hold.
-    let wide = try current.to(.float32)
-    let copy = try wide === current ? current.copy() : wide
-    replacement = Parameter(try copy.detached())
-    try replacement.setTrainable(true)
-  }
-
-  func insert() {
-    guard displaced == nil else { return }
-    switch place {
-    case .weight(let layer):
-      displaced = .storage(layer.weight)
-      layer.weight = DenseWeight(replacement)
-    case .table(let embedding):
-      displaced = .parameter(embedding.weight)
-      embedding.weight = replacement
-    case .parameter(let parameter):
-      displaced = .value(parameter.value)
-      parameter.value = replacement.value
-    }
-  }
-
-  func remove() {
-    switch (place, displaced) {
-    case (.weight(let layer), .storage(let storage)): layer.weight = storage
-    case (.table(let embedding), .parameter(let parameter)): embedding.weight = parameter
-    case (.parameter(let parameter), .value(let value)): parameter.value = value
-    default: break
-    }
-    displaced = nil
-  }
-
-  /// Puts the trained values in, in the type of what they displace.
-  func merge() throws {
-    insert()
-    switch (place, displaced) {
-    case (.weight(let layer), .storage(let storage)):
-      layer.weight = DenseWeight(Parameter(try detached(like: storage.dense())))
-    case (.table(let embedding), .parameter(let parameter)):
-      embedding.weight = Parameter(try detached(like: parameter.value))
-    case (.parameter(let parameter), .value(let value)):
-      parameter.value = try detached(like: value)
-    default: break
-    }
-  }
-
-  private func detached(like original: Tensor) throws -> Tensor {
-    try replacement.value.detached().to(original.dtype)
-  }
-}
-
-extension Module {
-  /// The parameters at and below `path`, each as a place where a replacement can go.
-  func places(below path: String) -> [(name: String, place: ParameterReplacement.Place)] {
-    guard let root = module(at: path) else { return [] }
-    return root.namedModules(prefix: path).flatMap { path, module in
-      module.parts.compactMap { name, part -> (name: String, place: ParameterReplacement.Place)? in
-        guard case .parameter(let parameter) = part else { return nil }
-        let key = "\(path).\(name)"
-        if name == "weight", let layer = module as? Linear { return (key, .weight(layer)) }
-        if name == "weight", let table = module as? Embedding { return (key, .table(table)) }
-        return (key, .parameter(parameter))
-      }
-    }
-  }
+extension Adapter {
+  public var storedTensors: [AdapterTensor] { parameters.map { AdapterTensor(key: $0.key, $0.parameter) } }
+  public var trainingState: [AdapterTensor] { [] }
+  public func prepareTraining(totalSteps: Int) throws {}
+  public func penalty() throws -> Tensor? { nil }
+  public func didStep(_ step: Int) throws {}
 }

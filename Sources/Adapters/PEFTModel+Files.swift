@@ -6,9 +6,6 @@ import NeuralNetworks
 import Torch
 
 extension PEFTModel {
-  /// What PEFT puts before the name of every tensor.
-  private static let prefix = "base_model.model."
-
   // MARK: Saving
 
   /// Writes adapters as PEFT does: `adapter_config.json`, `adapter_model.safetensors`, `README.md`; those not called
@@ -27,7 +24,8 @@ extension PEFTModel {
     let entry = try entry(name)
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Safetensors.write(
-      stateTensors(entry), metadata: ["format": "pt"],
+      storedTensors(entry).map { TensorToWrite(name: $0.name, tensor: try $0.value()) },
+      metadata: ["format": "pt"],
       to: directory.appendingPathComponent("adapter_model.safetensors"))
     // The configuration last: a directory that has one is complete.
     let readme = directory.appendingPathComponent("README.md")
@@ -38,10 +36,8 @@ extension PEFTModel {
       Data(entry.configuration.json.utf8), to: directory.appendingPathComponent("adapter_config.json"))
   }
 
-  private func stateTensors(_ entry: Entry) throws -> [TensorToWrite] {
-    try parameters(entry).map { key, parameter in
-      TensorToWrite(name: Self.prefix + key, tensor: try parameter.value.detached())
-    } + entry.adapter.companions.map { TensorToWrite(name: Self.prefix + $0, tensor: $1) }
+  private func storedTensors(_ entry: Entry) -> [AdapterTensor] {
+    entry.adapter.storedTensors + entry.modulesToSave.map { AdapterTensor(key: $0.key, $0.replacement) }
   }
 
   private func modelCard(_ configuration: any AdapterConfiguration) -> String {
@@ -112,49 +108,41 @@ extension PEFTModel {
   }
 
   private func fill(_ entry: Entry, from checkpoint: any CheckpointReader, at path: String) throws {
-    let companions = Set(entry.adapter.companions.map(\.key))
-    var unused = Set(checkpoint.tensorNames)
-    for (key, parameter) in parameters(entry) {
-      let stored = Self.prefix + key
-      guard checkpoint.contains(stored) else {
-        throw AdapterError(
-          "`\(stored)` is missing from the adapter at \(path). It was made for another model than this "
-            + "\(base.typeName), or its adapter_config.json is not its own.")
-      }
-      let shape = try checkpoint.storedTensor(stored).shape
-      guard shape == parameter.shape else {
-        throw AdapterError(
-          "`\(stored)` in the adapter at \(path) has the shape \(shape), and this \(base.typeName) with its "
-            + "adapter_config.json needs \(parameter.shape). The adapter is for another base model.")
-      }
-      unused.remove(stored)
-      // A model that is only looked at has shapes and no values.
-      guard base.device.kind != .meta else { continue }
-      let value = try checkpoint.tensor(stored, dtype: .float32).to(.float32, device: base.device)
-      guard try value.isFinite().to(.int64).min().item() == 1 else {
-        throw AdapterError(
-          "`\(stored)` in the adapter at \(path) holds values that are infinite or no numbers; its training diverged. Use an "
-            + "earlier checkpoint.")
-      }
-      try parameter.value.copyInPlace(value)
+    let wanted = storedTensors(entry)
+    let unknown = Set(checkpoint.tensorNames).subtracting(wanted.map(\.name))
+    if let stored = unknown.min() {
+      throw AdapterError(
+        "The adapter at \(path) holds `\(stored)`, which this \(base.typeName) with its adapter_config.json has no "
+          + "place for. The adapter is for another base model.")
     }
-    for stored in unused.sorted() {
-      let key = stored.hasPrefix(Self.prefix) ? String(stored.dropFirst(Self.prefix.count)) : stored
-      guard companions.contains(key) else {
-        throw AdapterError(
-          "The adapter at \(path) holds `\(stored)`, which this \(base.typeName) with its adapter_config.json has no "
-            + "place for. The adapter is for another base model.")
-      }
+    for tensor in wanted { try fill(tensor, from: checkpoint, at: path) }
+  }
+
+  private func fill(_ tensor: AdapterTensor, from checkpoint: any CheckpointReader, at path: String) throws {
+    guard checkpoint.contains(tensor.name) else {
+      guard tensor.isRequired else { return }
+      throw AdapterError(
+        "`\(tensor.name)` is missing from the adapter at \(path). It was made for another model than this "
+          + "\(base.typeName), or its adapter_config.json is not its own.")
     }
-    // PEFT stores a targeted embedding with the adapter, for vocabularies that were resized.
-    for (key, tensor) in entry.adapter.companions where checkpoint.contains(Self.prefix + key) {
-      let shape = try checkpoint.storedTensor(Self.prefix + key).shape
-      guard shape == tensor.shape else {
-        throw AdapterError(
-          "`\(key)` in the adapter at \(path) has the shape \(shape), the base model's \(tensor.shape): the vocabulary was "
-            + "resized. Load the base model that the adapter was trained on.")
-      }
+    let shape = try checkpoint.storedTensor(tensor.name).shape
+    guard shape == tensor.shape else {
+      throw AdapterError(
+        "`\(tensor.name)` in the adapter at \(path) has the shape \(shape), and this \(base.typeName) with its "
+          + "adapter_config.json needs \(tensor.shape). "
+          + (tensor.isRequired
+            ? "The adapter is for another base model."
+            : "The vocabulary was resized; load the base model that the adapter was trained on."))
     }
+    // A model that is only looked at has shapes and no values.
+    guard let load = tensor.load, base.device.kind != .meta else { return }
+    let value = try checkpoint.tensor(tensor.name, dtype: .float32).to(.float32, device: base.device)
+    guard try value.isFinite().to(.int64).min().item() == 1 else {
+      throw AdapterError(
+        "`\(tensor.name)` in the adapter at \(path) holds values that are infinite or no numbers; its training diverged. "
+          + "Use an earlier checkpoint.")
+    }
+    try load(value)
   }
 }
 

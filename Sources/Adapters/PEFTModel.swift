@@ -192,6 +192,37 @@ public final class PEFTModel {
     }
   }
 
+  // MARK: Training
+
+  /// What the active adapters need beyond their files to go on training, under names that begin with the adapter's.
+  public var trainingState: [AdapterTensor] {
+    activeAdapters.flatMap { name in
+      entries[name]!.adapter.trainingState.map {
+        AdapterTensor(
+          name: "\(name).\($0.name)", shape: $0.shape, isRequired: $0.isRequired, value: $0.value,
+          load: $0.load)
+      }
+    }
+  }
+
+  /// Tells the active adapters that a run of `totalSteps` optimizer steps begins or goes on.
+  public func prepareTraining(totalSteps: Int) throws {
+    for name in activeAdapters { try entry(name).adapter.prepareTraining(totalSteps: totalSteps) }
+  }
+
+  /// What the active adapters add to the mean loss of a step; nil when nothing.
+  public func penalty() throws -> Tensor? {
+    try activeAdapters.reduce(nil) { sum, name in
+      guard let term = try entry(name).adapter.penalty() else { return sum }
+      return try sum.map { try $0 + term } ?? term
+    }
+  }
+
+  /// Tells the active adapters that optimizer step `step` has been done; the parameters still have its gradients.
+  public func didStep(_ step: Int) throws {
+    for name in activeAdapters { try entry(name).adapter.didStep(step) }
+  }
+
   /// Removes an adapter and its parameters.
   public func deleteAdapter(_ name: String) throws {
     _ = try entry(name)

@@ -189,10 +189,6 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     "roberta": ["query", "value"], "t5": ["q", "v"],
   ]
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
-    try LoRA(self, model: model)
-  }
-
   /// Rank and scale of the module at `path`.
   func rankAndScale(_ path: String) throws -> (rank: Int, scale: Double) {
     func pattern(_ patterns: OrderedDictionary<String, Double>) throws -> Double? {
@@ -206,35 +202,25 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
 
 // MARK: - The adapter
 
-/// LoRA on the linear layers and embeddings of one model.
-final class LoRA: Adapter {
-  private let configuration: LoRAConfig
-  private var linears: [(path: String, layer: Linear, adapter: LoRALinear)] = []
-  private var embeddings: [(path: String, table: Embedding, adapter: LoRAEmbedding)] = []
-  private var biases: [ParameterReplacement] = []
-  private var unmerged: [() -> Void] = []
-
-  let targets: [String]
-  let companions: [(key: String, tensor: Tensor)]
-
-  init(_ configuration: LoRAConfig, model: any CausalLanguageModel) throws {
-    self.configuration = configuration
-    let chosen = try configuration.targets.resolve(
-      in: model, defaults: LoRAConfig.defaultTargets, modulesToSave: configuration.common.modulesToSave)
-    targets = chosen.map(\.path)
-
+extension LoRAConfig {
+  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+    let chosen = try targets.resolve(
+      in: model, defaults: LoRAConfig.defaultTargets, modulesToSave: common.modulesToSave)
+    var linears: [LinearPart] = []
+    var embeddings: [EmbeddingPart] = []
     var companions: [(key: String, tensor: Tensor)] = []
     for (path, module) in chosen {
-      let (rank, scale) = try configuration.rankAndScale(path)
+      let (rank, scale) = try rankAndScale(path)
       switch module {
       case let layer as Linear:
-        let adapter = try LoRALinear(layer, rank: rank, scale: scale, configuration, device: model.device)
-        linears.append((path, layer, adapter))
+        let change = try LoRALinear(layer, rank: rank, scale: scale, self, device: model.device)
+        linears.append(LinearPart(path: path, layer: layer, change: change))
         if layer === model.outputEmbedding {
           companions.append(("\(path).base_layer.weight", try layer.weight.dense()))
         }
       case let table as Embedding:
-        embeddings.append((path, table, try LoRAEmbedding(table, rank: rank, scale: scale, configuration)))
+        let change = try LoRAEmbedding(table, rank: rank, scale: scale, self)
+        embeddings.append(EmbeddingPart(path: path, table: table, change: change))
         companions.append(("\(path).base_layer.weight", table.weight.value))
       default:
         throw AdapterError(
@@ -242,101 +228,37 @@ final class LoRA: Adapter {
             + "modules within it.")
       }
     }
-    self.companions = companions
-    biases = try biasReplacements(in: model)
+    let biases = try biasReplacements(in: model, beside: Set(linears.map(\.path)))
+    return ComposedAdapter(
+      targets: chosen.map(\.path), parts: linears + embeddings + biases, companions: companions)
   }
 
-  private func biasReplacements(in model: any CausalLanguageModel) throws -> [ParameterReplacement] {
-    let targeted = Set(linears.map(\.path))
+  private func biasReplacements(in model: any CausalLanguageModel, beside targeted: Set<String>) throws
+    -> [ParameterReplacement]
+  {
+    guard bias != .none else { return [] }
     return try model.namedModules().compactMap { path, module in
-      guard let layer = module as? Linear, let bias = layer.bias, configuration.bias != .none else {
-        return nil
-      }
+      guard let layer = module as? Linear, let parameter = layer.bias else { return nil }
       if targeted.contains(path) {
-        return try ParameterReplacement(key: "\(path).base_layer.bias", place: .parameter(bias))
+        return try ParameterReplacement(key: "\(path).base_layer.bias", place: .parameter(parameter))
       }
-      return configuration.bias == .all
-        ? try ParameterReplacement(key: "\(path).bias", place: .parameter(bias)) : nil
+      return bias == .all ? try ParameterReplacement(key: "\(path).bias", place: .parameter(parameter)) : nil
     }
-  }
-
-  var parameters: [(key: String, parameter: Parameter)] {
-    linears.flatMap { path, _, adapter in
-      [("\(path).lora_A.weight", adapter.a), ("\(path).lora_B.weight", adapter.b)]
-        + (adapter.bias.map { [("\(path).lora_B.bias", $0)] } ?? [])
-    }
-      + embeddings.flatMap { path, _, adapter in
-        [("\(path).lora_embedding_A", adapter.a), ("\(path).lora_embedding_B", adapter.b)]
-      }
-      + biases.map { ($0.key, $0.replacement) }
-  }
-
-  var replacedCount: Int { biases.reduce(0) { $0 + $1.replacement.count } }
-
-  var isTraining = false {
-    didSet {
-      for (_, _, adapter) in linears { adapter.dropout = isTraining ? configuration.loraDropout : 0 }
-    }
-  }
-
-  func activate() throws {
-    for (_, layer, adapter) in linears { layer.adapters.append(adapter) }
-    for (_, table, adapter) in embeddings { table.adapters.append(adapter) }
-    for bias in biases { bias.insert() }
-  }
-
-  func deactivate() throws {
-    for (_, layer, adapter) in linears { layer.adapters.removeAll { $0 === adapter } }
-    for (_, table, adapter) in embeddings { table.adapters.removeAll { $0 === adapter } }
-    for bias in biases { bias.remove() }
-  }
-
-  func merge() throws {
-    for (path, layer, adapter) in linears {
-      guard adapter.bias == nil || layer.bias != nil else {
-        try unmerge()
-        throw AdapterError(
-          "\(path) has no bias that `lora_bias` could be merged into. Use the adapter unmerged, or train without lora_bias."
-        )
-      }
-      let (storage, base) = (layer.weight, try layer.weight.dense())
-      // A new storage: the base's own may be shared with the input embedding, and is what unmerging puts back.
-      let merged = try base.to(.float32) + adapter.delta()
-      layer.weight = DenseWeight(Parameter(try merged.to(base.dtype)))
-      unmerged.append { layer.weight = storage }
-      if let bias = layer.bias, let delta = adapter.bias {
-        let value = bias.value
-        bias.value = try (value.to(.float32) + delta.value.detached() * adapter.scale).to(value.dtype)
-        unmerged.append { bias.value = value }
-      }
-    }
-    for (_, table, adapter) in embeddings {
-      let base = table.weight
-      let merged = try base.value.to(.float32) + adapter.delta()
-      table.weight = Parameter(try merged.to(base.value.dtype))
-      unmerged.append { table.weight = base }
-    }
-    for bias in biases { try bias.merge() }
-  }
-
-  func unmerge() throws {
-    for restore in unmerged.reversed() { restore() }
-    unmerged = []
-    for bias in biases { bias.remove() }
   }
 }
 
 /// The pair A, B beside one linear layer.
-final class LoRALinear: LinearAdapter {
+final class LoRALinear: LinearChange {
   let a: Parameter  // [r, in]
   let b: Parameter  // [out, r]
   let bias: Parameter?  // [out]
   let scale: Double
-  /// In effect now; zero outside training.
-  var dropout = 0.0
+  private let loraDropout: Double
+  var isTraining = false
 
   init(_ layer: Linear, rank: Int, scale: Double, _ configuration: LoRAConfig, device: Device) throws {
     self.scale = scale
+    loraDropout = configuration.loraDropout
     let bound = 1 / Double(layer.inFeatures).squareRoot()
     let shape = [rank, layer.inFeatures]
     a = Parameter(
@@ -352,6 +274,13 @@ final class LoRALinear: LinearAdapter {
     for parameter in [a, b] + (bias.map { [$0] } ?? []) { try parameter.setTrainable(true) }
   }
 
+  var parameters: [(name: String, parameter: Parameter)] {
+    [("lora_A.weight", a), ("lora_B.weight", b)] + (bias.map { [("lora_B.bias", $0)] } ?? [])
+  }
+
+  /// In effect now.
+  private var dropout: Double { isTraining ? loraDropout : 0 }
+
   func forward(
     _ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor
   ) throws -> Tensor {
@@ -365,14 +294,22 @@ final class LoRALinear: LinearAdapter {
     bias == nil ? LowRankUpdate(a: a.value, b: b.value, scale: scale, dropout: dropout) : nil
   }
 
-  /// s B A `[out, in]` in fp32.
-  func delta() throws -> Tensor {
-    try withoutGradient { try b.value.matmul(a.value) * scale }
+  /// W + s B A.
+  func merged(_ weight: Tensor) throws -> Tensor { try weight + b.value.matmul(a.value) * scale }
+
+  func merged(bias current: Tensor?) throws -> Tensor? {
+    guard let bias else { return current }
+    guard let current else {
+      throw AdapterError(
+        "the layer has no bias that `lora_bias` could be merged into. Use the adapter unmerged, or train without lora_bias."
+      )
+    }
+    return try current + bias.value * scale
   }
 }
 
 /// The pair A, B behind one embedding.
-final class LoRAEmbedding: EmbeddingAdapter {
+final class LoRAEmbedding: EmbeddingChange {
   let a: Parameter  // [r, vocabulary]
   let b: Parameter  // [width, r]
   let scale: Double
@@ -389,15 +326,19 @@ final class LoRAEmbedding: EmbeddingAdapter {
     for parameter in [a, b] { try parameter.setTrainable(true) }
   }
 
+  var parameters: [(name: String, parameter: Parameter)] {
+    [("lora_embedding_A", a), ("lora_embedding_B", b)]
+  }
+
   func forward(_ tokens: Tensor, output: Tensor) throws -> Tensor {
     let rows = try a.value.transposed().embedding(tokens)  // [T, r]
     let change = try rows.linear(b.value) * scale  // [T, width]
     return try output + change.to(output.dtype)
   }
 
-  /// s (B A)ᵀ `[vocabulary, width]` in fp32.
-  func delta() throws -> Tensor {
-    try withoutGradient { try b.value.matmul(a.value).transposed() * scale }
+  /// E + s (B A)ᵀ.
+  func merged(_ table: Tensor) throws -> Tensor {
+    try table + b.value.matmul(a.value).transposed() * scale
   }
 }
 

@@ -8,7 +8,8 @@ import Torch
 // A checkpoint is a folder `checkpoint-N` in `output_dir`:
 //
 //   adapter_config.json, adapter_model.safetensors   the adapter, as PEFT saves it; others in folders of their names
-//   optimizer.safetensors                            moments, and the engine's random state
+//   optimizer.safetensors                            moments, what the method needs beside its file, and the engine's
+//                                                    random state
 //   trainer_state.json                               step, place in the data, best metric
 //
 // It is written aside and renamed, so that it is whole or not there.
@@ -85,6 +86,9 @@ extension Trainer {
       var tensors = try optimizer.state().map {
         TensorToWrite(name: "optimizer.\($0.name)", tensor: $0.tensor)
       }
+      tensors += try model.trainingState.map {
+        TensorToWrite(name: "adapter.\($0.name)", tensor: try $0.value())
+      }
       tensors.append(TensorToWrite(name: "random.cpu", tensor: try Tensor(RandomState.capture(.cpu))))
       let device = model.base.device
       if device.kind == .cuda {
@@ -159,6 +163,9 @@ extension Trainer {
       try loadAdapterWeights(from: folder)
       let checkpoint = try Checkpoint.open(folder.appendingPathComponent("optimizer.safetensors"))
       try optimizer.restore(stepCount: saved.globalStep) { try checkpoint.tensor("optimizer.\($0)") }
+      for tensor in model.trainingState {
+        try tensor.load?(checkpoint.tensor("adapter.\(tensor.name)").to(.float32, device: model.base.device))
+      }
       try RandomState.restore(checkpoint.tensor("random.cpu").array(of: UInt8.self))
       let device = model.base.device
       if device.kind == .cuda, checkpoint.contains("random.cuda") {

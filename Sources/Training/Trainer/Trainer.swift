@@ -122,6 +122,7 @@ public final class Trainer {
     if !isPrepared {
       if evalDataset != nil, computeMetrics == nil { _ = try bestMetric(among: ["loss": 0]) }
       if arguments.saveStrategy != .no { try prepareOutputFolder() }
+      try model.prepareTraining(totalSteps: state.maxSteps)
       try resumeIfAsked()
       isPrepared = true
     }
@@ -197,6 +198,12 @@ public final class Trainer {
       try sum.backward()
     }
     state.supervisedTokens += supervised
+    if supervised > 0, let penalty = try model.penalty() {
+      // Once a window, and of the weight that it has beside the mean loss.
+      let term = try penalty * Double(supervised)
+      loss += try term.item()
+      try term.backward()
+    }
 
     let gradients = try parameters.map { key, parameter in
       guard let gradient = parameter.value.gradient else {
@@ -208,6 +215,7 @@ public final class Trainer {
     guard norm.isFinite else { throw lossIsNotFinite(norm, what: "gradient norm") }
     let learningRate = arguments.learningRate * schedule.multiplier(at: state.globalStep)
     try optimizer.step(gradients, learningRate: learningRate)
+    try model.didStep(state.globalStep + 1)
     return StepResult(loss: loss / Double(max(supervised, 1)), gradientNorm: norm, learningRate: learningRate)
   }
 

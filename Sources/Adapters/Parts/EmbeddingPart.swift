@@ -1,0 +1,62 @@
+import NeuralNetworks
+import Torch
+
+/// Something trainable behind one embedding that a change of its table can express.
+protocol EmbeddingChange: EmbeddingAdapter {
+  /// What training changes, by what follows the embedding's path in PEFT's files.
+  var parameters: [(name: String, parameter: Parameter)] { get }
+
+  /// Whether dropout is in effect.
+  var isTraining: Bool { get set }
+
+  /// The table `[vocabulary, width]` in fp32 that gives what the embedding with this change does.
+  func merged(_ table: Tensor) throws -> Tensor
+}
+
+extension EmbeddingChange {
+  var isTraining: Bool {
+    get { false }
+    set {}
+  }
+}
+
+/// An ``EmbeddingChange`` at its embedding.
+final class EmbeddingPart: AdapterPart {
+  let path: String
+  let table: Embedding
+  let change: any EmbeddingChange
+  private var unmerged: Parameter?
+
+  init(path: String, table: Embedding, change: any EmbeddingChange) {
+    self.path = path
+    self.table = table
+    self.change = change
+  }
+
+  var parameters: [(key: String, parameter: Parameter)] {
+    change.parameters.map { ("\(path).\($0.name)", $0.parameter) }
+  }
+
+  var isTraining: Bool {
+    get { change.isTraining }
+    set { change.isTraining = newValue }
+  }
+
+  func insert() { table.adapters.append(change) }
+  func remove() { table.adapters.removeAll { $0 === change } }
+
+  func merge() throws {
+    try withoutGradient {
+      let base = table.weight
+      let merged = try change.merged(base.value.to(.float32))
+      unmerged = base
+      table.weight = Parameter(try merged.to(base.value.dtype))
+    }
+  }
+
+  func unmerge() {
+    guard let base = unmerged else { return }
+    table.weight = base
+    unmerged = nil
+  }
+}
