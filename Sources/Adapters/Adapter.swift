@@ -32,6 +32,15 @@ public protocol Adapter: AnyObject {
   /// Undoes ``merge()``, even one that threw half-way.
   func unmerge() throws
 
+  // MARK: Printing
+
+  /// What PEFT prints in place of the layer at `path`; nil, which is the default, where the adapter does nothing.
+  func printedLayer(at path: String) -> PrintedLayer?
+
+  /// What PEFT prints beside the base, for methods that leave its layers alone, such as the encoder of a prompt; none by
+  /// default.
+  var printedBeside: [(name: String, module: PrintedModule)] { get }
+
   // MARK: Files
 
   /// The tensors of `adapter_model.safetensors`; by default the parameters.
@@ -56,6 +65,8 @@ public protocol Adapter: AnyObject {
 }
 
 extension Adapter {
+  public func printedLayer(at path: String) -> PrintedLayer? { nil }
+  public var printedBeside: [(name: String, module: PrintedModule)] { [] }
   public var storedTensors: [AdapterTensor] { parameters.map { AdapterTensor(key: $0.key, $0.parameter) } }
   public var trainingState: [AdapterTensor] { [] }
   public func prepareTraining(totalSteps: Int) throws {}

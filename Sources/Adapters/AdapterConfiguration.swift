@@ -7,6 +7,9 @@ public protocol AdapterConfiguration: Sendable {
   /// The method that these settings belong to.
   static var method: AdapterMethod { get }
 
+  /// PEFT's class around the base model, for the printed tree: `LoraModel`.
+  static var tunerName: String { get }
+
   var common: CommonAdapterSettings { get set }
 
   /// Reads the method's own fields.
@@ -80,6 +83,8 @@ public struct CommonAdapterSettings: Sendable, Hashable {
 }
 
 extension AdapterConfiguration {
+  public static var tunerName: String { method.peftType.capitalized + "Model" }
+
   /// `adapter_config.json` as PEFT writes it: indented by two, keys sorted.
   public var json: String {
     var fields = common.fields

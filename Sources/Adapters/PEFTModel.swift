@@ -19,6 +19,8 @@ public final class PEFTModel {
     var configuration: any AdapterConfiguration
     let adapter: any Adapter
     let modulesToSave: [ParameterReplacement]
+    /// Where those modules are.
+    let savedPaths: Set<String>
   }
 
   var entries: OrderedDictionary<String, Entry> = [:]
@@ -75,8 +77,9 @@ public final class PEFTModel {
     defer { try? setAdapters(before) }
     let adapter = try configuration.makeAdapter(for: base)
     adapter.isTraining = isTraining
-    let replacements = try modulesToSave(configuration, beside: adapter)
-    entries[name] = Entry(configuration: configuration, adapter: adapter, modulesToSave: replacements)
+    let (replacements, saved) = try modulesToSave(configuration, beside: adapter)
+    entries[name] = Entry(
+      configuration: configuration, adapter: adapter, modulesToSave: replacements, savedPaths: saved)
   }
 
   private static func checkName(_ name: String) throws {
@@ -93,9 +96,9 @@ public final class PEFTModel {
   }
 
   private func modulesToSave(_ configuration: any AdapterConfiguration, beside adapter: any Adapter) throws
-    -> [ParameterReplacement]
+    -> (replacements: [ParameterReplacement], paths: Set<String>)
   {
-    guard let names = configuration.common.modulesToSave else { return [] }
+    guard let names = configuration.common.modulesToSave else { return ([], []) }
     let targeted = Set(adapter.targets)
     var found: Set<String> = []
     var replacements: [ParameterReplacement] = []
@@ -114,7 +117,7 @@ public final class PEFTModel {
         "`modules_to_save` names `\(name)`, and this \(base.typeName) has no such module; `graft inspect` prints all names."
       )
     }
-    return replacements
+    return (replacements, found)
   }
 
   func entry(_ name: String) throws -> Entry {

@@ -36,7 +36,6 @@ struct ModelReport {
     self.source = source
     self.dtype = dtype ?? source.preferredDType
     let base = try AutoModelForCausalLM.structure(source)
-    tree = base.description
     parameterCount = base.parameterCount
     contextLength = base.contextLength
     vocabularySize = base.vocabularySize
@@ -51,6 +50,7 @@ struct ModelReport {
     }
     self.adapters = parts
     if let first = parts.first { try model.setAdapter(first.name) }
+    tree = model.description
     trainableLine = parts.isEmpty ? nil : model.trainableParametersLine
   }
 

@@ -113,43 +113,11 @@ extension Module {
 // MARK: - The printed tree
 
 extension Module: CustomStringConvertible {
-  /// The tree as PyTorch prints it, equal neighbours in a list folded: `(0-23): 24 x Qwen2DecoderLayer(`.
-  public var description: String {
-    let lines = parts.compactMap { name, part -> String? in
-      switch part {
-      case .parameter: nil
-      case .module(let module): "(\(name)): \(module.description)"
-      case .list(let modules): "(\(name)): \(Module.describe(list: modules))"
-      }
-    }
-    guard !lines.isEmpty else { return "\(typeName)(\(detail))" }
-    return "\(typeName)(\n\(lines.joined(separator: "\n").indented)\n)"
-  }
-
-  private static func describe(list modules: [Module]) -> String {
-    var runs: [(range: ClosedRange<Int>, text: String)] = []
-    for (index, module) in modules.enumerated() {
-      let text = module.description
-      if let last = runs.last, last.text == text {
-        runs[runs.count - 1].range = last.range.lowerBound...index
-      } else {
-        runs.append((index...index, text))
-      }
-    }
-    let lines = runs.map { range, text in
-      range.count == 1
-        ? "(\(range.lowerBound)): \(text)"
-        : "(\(range.lowerBound)-\(range.upperBound)): \(range.count) x \(text)"
-    }
-    return lines.isEmpty ? "ModuleList()" : "ModuleList(\n\(lines.joined(separator: "\n").indented)\n)"
-  }
+  /// The tree as PyTorch prints it.
+  public var description: String { printed().description }
 }
 
 extension String {
-  fileprivate var indented: String {
-    split(separator: "\n", omittingEmptySubsequences: false).map { "  \($0)" }.joined(separator: "\n")
-  }
-
   /// `qProj` → `q_proj`.
   fileprivate var snakeCased: String {
     reduce(into: "") { result, character in

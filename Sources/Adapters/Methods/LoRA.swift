@@ -278,6 +278,14 @@ final class LoRALinear: LinearChange {
     [("lora_A.weight", a), ("lora_B.weight", b)] + (bias.map { [("lora_B.bias", $0)] } ?? [])
   }
 
+  var printed: PrintedLayer {
+    let (rank, inFeatures) = (a.shape[0], a.shape[1])
+    return .lora(
+      "lora.Linear", dropout: loraDropout,
+      a: .linear(inFeatures: inFeatures, outFeatures: rank, bias: false),
+      b: .linear(inFeatures: rank, outFeatures: b.shape[0], bias: bias != nil))
+  }
+
   /// In effect now.
   private var dropout: Double { isTraining ? loraDropout : 0 }
 
@@ -313,9 +321,11 @@ final class LoRAEmbedding: EmbeddingChange {
   let a: Parameter  // [r, vocabulary]
   let b: Parameter  // [width, r]
   let scale: Double
+  private let loraDropout: Double  // printed, as PEFT does not apply it either
 
   init(_ table: Embedding, rank: Int, scale: Double, _ configuration: LoRAConfig) throws {
     self.scale = scale
+    loraDropout = configuration.loraDropout
     let device = table.weight.value.device
     let (count, width) = (table.weight.shape[0], table.weight.shape[1])
     // The other way round than at a linear layer: rows of A are looked up, so it is A that starts at zero.
@@ -330,6 +340,10 @@ final class LoRAEmbedding: EmbeddingChange {
     [("lora_embedding_A", a), ("lora_embedding_B", b)]
   }
 
+  var printed: PrintedLayer {
+    .lora("lora.Embedding", dropout: loraDropout, embeddingA: a.shape, embeddingB: b.shape)
+  }
+
   func forward(_ tokens: Tensor, output: Tensor) throws -> Tensor {
     let rows = try a.value.transposed().embedding(tokens)  // [T, r]
     let change = try rows.linear(b.value) * scale  // [T, width]
@@ -339,6 +353,24 @@ final class LoRAEmbedding: EmbeddingChange {
   /// E + s (B A)ᵀ.
   func merged(_ table: Tensor) throws -> Tensor {
     try table + b.value.matmul(a.value).transposed() * scale
+  }
+}
+
+extension PrintedLayer {
+  /// LoRA's layers have the places of all its kinds, whichever are in use.
+  static func lora(
+    _ name: String, dropout: Double, a: PrintedModule? = nil, b: PrintedModule? = nil,
+    embeddingA: [Int]? = nil,
+    embeddingB: [Int]? = nil, magnitude: PrintedModule? = nil
+  ) -> PrintedLayer {
+    PrintedLayer(
+      name,
+      slots: [
+        Slot("lora_dropout", .module(.dropout(dropout))), Slot("lora_A", .module(a)),
+        Slot("lora_B", .module(b)), Slot("lora_embedding_A", .parameter(shape: embeddingA)),
+        Slot("lora_embedding_B", .parameter(shape: embeddingB)),
+        Slot("lora_magnitude_vector", .module(magnitude)),
+      ])
   }
 }
 

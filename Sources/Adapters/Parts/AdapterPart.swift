@@ -23,10 +23,14 @@ protocol AdapterPart: AnyObject {
 
   /// Puts the weights back as they were; does nothing when they are.
   func unmerge()
+
+  /// What PEFT prints in place of the layer at `path`; nil where this part does nothing.
+  func printedLayer(at path: String) -> PrintedLayer?
 }
 
 extension AdapterPart {
   var replacedCount: Int { 0 }
+  func printedLayer(at path: String) -> PrintedLayer? { nil }
   var isTraining: Bool {
     get { false }
     set {}
@@ -68,6 +72,14 @@ class ComposedAdapter: Adapter {
   func deactivate() throws { for part in parts.reversed() { part.remove() } }
   func merge() throws { for part in parts { try part.merge() } }
   func unmerge() throws { for part in parts.reversed() { part.unmerge() } }
+
+  func printedLayer(at path: String) -> PrintedLayer? {
+    for part in parts {
+      if let layer = part.printedLayer(at: path) { return layer }
+    }
+    return nil
+  }
+  var printedBeside: [(name: String, module: PrintedModule)] { [] }
 
   func prepareTraining(totalSteps: Int) throws {}
   func penalty() throws -> Tensor? { nil }

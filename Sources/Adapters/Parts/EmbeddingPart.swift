@@ -6,6 +6,9 @@ protocol EmbeddingChange: EmbeddingAdapter {
   /// What training changes, by what follows the embedding's path in PEFT's files.
   var parameters: [(name: String, parameter: Parameter)] { get }
 
+  /// What PEFT prints for the embedding; by default what the parameters tell.
+  var printed: PrintedLayer { get }
+
   /// Whether dropout is in effect.
   var isTraining: Bool { get set }
 
@@ -14,6 +17,7 @@ protocol EmbeddingChange: EmbeddingAdapter {
 }
 
 extension EmbeddingChange {
+  var printed: PrintedLayer { PrintedLayer("Embedding", parameters: parameters) }
   var isTraining: Bool {
     get { false }
     set {}
@@ -36,6 +40,8 @@ final class EmbeddingPart: AdapterPart {
   var parameters: [(key: String, parameter: Parameter)] {
     change.parameters.map { ("\(path).\($0.name)", $0.parameter) }
   }
+
+  func printedLayer(at path: String) -> PrintedLayer? { path == self.path ? change.printed : nil }
 
   var isTraining: Bool {
     get { change.isTraining }

@@ -7,6 +7,9 @@ protocol LinearChange: LinearAdapter {
   /// What training changes, by what follows the layer's path in PEFT's files: `lora_A.weight`.
   var parameters: [(name: String, parameter: Parameter)] { get }
 
+  /// What PEFT prints for the layer; by default what the parameters tell.
+  var printed: PrintedLayer { get }
+
   /// Whether dropout is in effect.
   var isTraining: Bool { get set }
 
@@ -22,6 +25,7 @@ protocol LinearChange: LinearAdapter {
 }
 
 extension LinearChange {
+  var printed: PrintedLayer { PrintedLayer("Linear", parameters: parameters) }
   var isTraining: Bool {
     get { false }
     set {}
@@ -45,6 +49,8 @@ final class LinearPart: AdapterPart {
   var parameters: [(key: String, parameter: Parameter)] {
     change.parameters.map { ("\(path).\($0.name)", $0.parameter) }
   }
+
+  func printedLayer(at path: String) -> PrintedLayer? { path == self.path ? change.printed : nil }
 
   var isTraining: Bool {
     get { change.isTraining }
