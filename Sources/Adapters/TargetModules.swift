@@ -1,4 +1,3 @@
-import Foundation
 import Models
 import NeuralNetworks
 
@@ -147,35 +146,5 @@ extension ModuleSelection {
     case .names(let names): names.joined(separator: ", ")
     case .allLinear: "all-linear"
     }
-  }
-}
-
-/// A regular expression in the syntax that Python and ICU share.
-struct RegularExpression {
-  private let expression: NSRegularExpression
-
-  /// - Throws: ``AdapterError`` when the pattern is not valid.
-  init(_ pattern: String) throws {
-    do {
-      expression = try NSRegularExpression(pattern: pattern)
-    } catch {
-      throw AdapterError("`\(pattern)` is not a valid regular expression; check its brackets and escapes.")
-    }
-  }
-
-  func matchesWhole(_ text: String) -> Bool {
-    let whole = NSRange(text.startIndex..., in: text)
-    // An alternation takes its first match; only asking for the end as well makes it look further.
-    guard let anchored = try? NSRegularExpression(pattern: #"\A(?:\#(expression.pattern))\z"#) else {
-      return false
-    }
-    return anchored.firstMatch(in: text, range: whole) != nil
-  }
-
-  func firstGroup(in text: String) -> String? {
-    guard let match = expression.firstMatch(in: text, range: NSRange(text.startIndex..., in: text)),
-      let range = Range(match.range(at: 1), in: text)
-    else { return nil }
-    return String(text[range])
   }
 }

@@ -45,6 +45,37 @@ import Testing
     }
   }
 
+  @Test("patterns match what Python's re.fullmatch matches, or are refused as by Python")
+  func pythonPatterns() throws {
+    let table = try readJSON(fixture("patterns.json"))
+    let paths = try #require(table["paths"]?.arrayValue).compactMap(\.stringValue)
+    let patterns = try #require(table["patterns"]?.arrayValue)
+    #expect(patterns.count > 60)
+    // Any model: a pattern asks nothing of it.
+    let model = try base("llama-grouped-query")
+    for entry in patterns {
+      let pattern = try #require(entry["pattern"]?.stringValue)
+      if let matched = entry["matched"]?.arrayValue {
+        let found = try paths.filter { try ModuleSelection.pattern(pattern).matches($0, in: model) }
+        #expect(found == matched.compactMap(\.stringValue), "\(pattern)")
+      } else {
+        #expect(throws: AdapterError.self, "\(pattern): \(entry["error"]?.stringValue ?? "")") {
+          _ = try ModuleSelection.pattern(pattern).matches("q_proj", in: model)
+        }
+      }
+    }
+  }
+
+  @Test("what Python has and the matching does not is refused by name")
+  func unsupportedPatterns() throws {
+    let model = try base("llama-grouped-query")
+    for (pattern, reason) in [
+      ("(a)?(?(1)b|c)", "conditional groups"), (#"\N{LATIN SMALL LETTER A}"#, "by name"),
+    ] {
+      expectError(pattern, reason) { _ = try ModuleSelection.pattern(pattern).matches("ab", in: model) }
+    }
+  }
+
   @Test("patterns that are not regular expressions are named")
   func patterns() throws {
     for pattern in ["(", "[a-", "a)(b", "*", "(?P<"] {

@@ -21,7 +21,8 @@ One folder per case, a PEFT adapter directory plus
 
 `two-adapters/` holds two of them, "default" and "second" (in its own folder, as PEFT saves it); its expected.safetensors
 has second_logits.I too. `matching.json` says for many settings which modules PEFT matches, or that it raises.
-`tree.txt` is the repr of a PEFT model's trainable leaves.
+`tree.txt` and `tree-two-adapters.txt` are the repr of PEFT models. `patterns.json` says which of some paths Python's
+`re.fullmatch` matches with each of many patterns, or that the pattern is refused.
 B is random, never zero: an adapter that is not applied shows.
 """
 
@@ -29,6 +30,7 @@ import contextlib
 import copy
 import io
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -297,6 +299,40 @@ def make_matching() -> None:
 def make_tree() -> None:
     settings = {"target_modules": ["q_proj", "embed_tokens"], "modules_to_save": ["lm_head"], "lora_dropout": 0.05}
     (HERE / "tree.txt").write_text(repr(get_peft_model(load_base(LLAMA), LoraConfig(r=4, **settings))) + "\n")
+    first = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "embed_tokens"])
+    second = LoraConfig(r=2, target_modules=["v_proj", "q_proj", "embed_tokens"], lora_dropout=0.1)
+    model = get_peft_model(load_base(QWEN2), first)
+    model.add_adapter("second", second)
+    (HERE / "tree-two-adapters.txt").write_text(repr(model) + "\n")
+
+
+PATTERN_PATHS = [
+    "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.11.self_attn.v_proj",
+    "model.layers.11.mlp.down_proj", "model.layers.12.mlp.gate_proj", "lm_head", "model.embed_tokens", "a{2}b", "a[b]&c",
+    "x-y", "x--y", "aa", "aaa", "q_proj", "Q_PROJ", "k]proj", "tab\there", "h.0.attn.c_attn", "",
+]
+PATTERNS = [
+    r".*\.(?P<projection>q|v)_proj", r".*layers\.(?P<layer_index>\d+)\..*", r"model\.layers\.(?P<a>\d)(?P=a)\..*",
+    r".*layers\.(\d)\1\..*", r".*layers\.(\d)(?:\1)\..*", r"(?P<all>.*)\Z", r"a{,3}", r"a{2}b", r"a\{2\}b", r"a{2,}", r"a{1,2}",
+    r"a{x}", r"a{2", r"[ab\[\]&c]+", r"[a[b&c\]]+", r"[a&&c[\]b]+", r"[]ak[bproj]+", r"[^].]+", r"[x\-y]+", r"[xy-]+", r"x[-]+y", r"x-{1,2}y",
+    r"[+--xy]+", r"(?i)q_PROJ", r"(?i:q)_proj", r"(?u)q_proj", r"(?a:q_)proj", r"(?s).*", r"(?#names)q_proj", r"k]proj", r"tab\there",
+    r"tab\x09here", r"tab\u0009here", r"tab\011here", r"[\t\w]+", r"\w+", r"(?:aa|a)", r"(?>aa|a)a", r"a*+", r"a++a", r"(?=q)q.*", r"(?!q).*",
+    r".*(?<=_)proj", r".*(?<!q_)proj", r"(?x) q _proj  # (the query", r"(?P<a>a)(?P<b>a)(?P=b)", r"", r".*", r"h\.(0|1)\.attn\.c_attn",
+    r"(", r"[a-", r"a)(b", r"*", r"(?P<", r"(?P<1a>b)", r"(?P<a>b)(?P<a>c)", r"(?P=b)", r"(?P>a)", r"\p{L}", r"\Qa\E", r"q(?i)_proj", r"\2(a)", r"(a)\2",
+    r"[z-a]", r"[a-\d]", "a\\", r"(?L)a", r"\x1", r"(?z)a", r"(?i", r"[a", r"(?<n>a)",
+]
+
+
+def make_patterns() -> None:
+    table = []
+    for pattern in PATTERNS:
+        entry = {"pattern": pattern}
+        try:
+            entry["matched"] = [path for path in PATTERN_PATHS if re.fullmatch(pattern, path)]
+        except re.error as error:
+            entry["error"] = str(error)
+        table.append(entry)
+    (HERE / "patterns.json").write_text(json.dumps({"paths": PATTERN_PATHS, "patterns": table}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
@@ -308,5 +344,6 @@ if __name__ == "__main__":
     make_two_adapters()
     make_matching()
     make_tree()
+    make_patterns()
     total = sum(path.stat().st_size for path in HERE.rglob("*") if path.is_file())
     print(f"total {total / 1e6:.2f} MB, peft {peft.__version__}, transformers {transformers.__version__}")
