@@ -68,6 +68,7 @@ public final class ProgressBar: MetricsSink {
     var text = "step \(report.step)/\(report.totalSteps) (\(percent)%): loss \(loss(report.loss)), "
     text += "learning rate \(rate(report.learningRate)), \(count(report.tokensPerSecond)) tokens/s, "
     text += bytes(report.memory)
+    if report.skippedSteps > 0 { text += ", \(report.skippedSteps) steps skipped" }
     if let left = report.secondsLeft { text += ", \(duration(left)) left" }
     return text
   }
@@ -90,7 +91,9 @@ public final class ProgressBar: MetricsSink {
     value >= 10_000 ? String(format: "%.1fk", value / 1000) : String(format: "%.0f", value)
   }
 
-  private static func loss(_ value: Double) -> String { String(format: "%.4f", value) }
+  private static func loss(_ value: Double) -> String {
+    value.isFinite ? String(format: "%.4f", value) : "none"
+  }
 
   private static func rate(_ value: Double) -> String { String(format: "%.2e", value) }
 }

@@ -9,7 +9,7 @@ public struct StepReport: Sendable, Hashable {
   public var totalSteps: Int
   /// Passes over the data so far.
   public var epoch: Double
-  /// Mean loss of the supervised tokens.
+  /// Mean loss of the supervised tokens; NaN when there were none.
   public var loss: Double
   public var learningRate: Double
   /// Global norm of the gradients before clipping.
@@ -25,11 +25,13 @@ public struct StepReport: Sendable, Hashable {
   public var secondsLeft: Double?
   /// Peak memory of the device in bytes.
   public var memory: Int
+  /// Steps so far that updated nothing.
+  public var skippedSteps: Int
 
   public init(
     step: Int, totalSteps: Int, epoch: Double, loss: Double, learningRate: Double, gradientNorm: Double,
     tokens: Int, supervisedTokens: Int, tokensPerSecond: Double, seconds: Double, secondsLeft: Double? = nil,
-    memory: Int
+    memory: Int, skippedSteps: Int = 0
   ) {
     self.step = step
     self.totalSteps = totalSteps
@@ -43,15 +45,18 @@ public struct StepReport: Sendable, Hashable {
     self.seconds = seconds
     self.secondsLeft = secondsLeft
     self.memory = memory
+    self.skippedSteps = skippedSteps
   }
 
   /// The values to record, by the names that transformers' log history gives them.
   var values: OrderedDictionary<String, Double> {
-    [
+    var values: OrderedDictionary<String, Double> = [
       "loss": loss, "learning_rate": learningRate, "grad_norm": gradientNorm, "epoch": epoch,
       "tokens": Double(tokens), "supervised_tokens": Double(supervisedTokens),
       "tokens_per_second": tokensPerSecond, "seconds": seconds, "memory_bytes": Double(memory),
     ]
+    if skippedSteps > 0 { values["skipped_steps"] = Double(skippedSteps) }
+    return values
   }
 }
 

@@ -29,7 +29,8 @@ public struct CausalLanguageModeling: Objective {
       tokens: Tensor(batch.tokens.map(Int64.init), device: base.device),
       layout: RaggedLayout(offsets: offsets, positions: batch.positions, device: base.device))
     return try causalLossSum(
-      hidden: base.hiddenStates(input), supervision: Supervision(labels: batch.labels, offsets: offsets),
+      hidden: base.hiddenStates(input),
+      supervision: Supervision(labels: batch.labels, offsets: offsets, ignoreIndex: ignoreIndex),
       head: base.outputEmbedding)
   }
 }

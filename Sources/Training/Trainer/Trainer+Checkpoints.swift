@@ -1,4 +1,5 @@
 import Adapters
+import Files
 import Formats
 import Foundation
 import JSON
@@ -162,7 +163,9 @@ extension Trainer {
     do {
       try loadAdapterWeights(from: folder)
       let checkpoint = try Checkpoint.open(folder.appendingPathComponent("optimizer.safetensors"))
-      try optimizer.restore(stepCount: saved.globalStep) { try checkpoint.tensor("optimizer.\($0)") }
+      try optimizer.restore(stepCount: saved.globalStep - saved.skippedSteps) {
+        try checkpoint.tensor("optimizer.\($0)")
+      }
       for tensor in model.trainingState {
         try tensor.load?(checkpoint.tensor("adapter.\(tensor.name)").to(.float32, device: model.base.device))
       }

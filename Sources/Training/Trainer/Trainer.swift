@@ -31,7 +31,7 @@ public final class Trainer {
 
   public internal(set) var state = TrainerState()
 
-  let optimizer: any Optimizer
+  package let optimizer: any Optimizer
   let schedule: any LearningRateSchedule
   let plan: DataPlan
   let parameters: [(key: String, parameter: Parameter)]
@@ -159,8 +159,10 @@ public final class Trainer {
         let result = try step(window.map { try batch(epoch[$0]) })
         state.globalStep += 1
         state.position.batch = window.upperBound
-        lossSum += result.loss
-        lossCount += 1
+        if result.updates {
+          lossSum += result.loss
+          lossCount += 1
+        }
         try afterStep(result, endsEpoch: window.upperBound == epoch.count)
         if isOutOfPatience || state.globalStep >= state.maxSteps { break training }
         if shouldStop() { try interrupt() }
@@ -177,15 +179,20 @@ public final class Trainer {
   }
 
   struct StepResult {
+    /// Mean loss of the supervised tokens; NaN when there are none.
     var loss: Double
     var gradientNorm: Double
     var learningRate: Double
+    /// Whether the parameters were updated.
+    var updates: Bool
   }
 
   /// One optimizer step over the batches of an accumulation window.
   private func step(_ window: [Batch]) throws -> StepResult {
     let supervised = window.reduce(0) { $0 + objective.weight(of: $1) }
     for (_, parameter) in parameters { try parameter.value.setGradient(nil) }
+    // A mean over nothing: an update would only decay the weights and the moments.
+    guard supervised > 0 else { return skipped(window) }
 
     var loss = 0.0
     for batch in window {
@@ -198,7 +205,7 @@ public final class Trainer {
       try sum.backward()
     }
     state.supervisedTokens += supervised
-    if supervised > 0, let penalty = try model.penalty() {
+    if let penalty = try model.penalty() {
       // Once a window, and of the weight that it has beside the mean loss.
       let term = try penalty * Double(supervised)
       loss += try term.item()
@@ -211,12 +218,29 @@ public final class Trainer {
       }
       return gradient
     }
-    let norm = try clip(gradients, divisor: Double(max(supervised, 1)))
+    let norm = try clip(gradients, divisor: Double(supervised))
     guard norm.isFinite else { throw lossIsNotFinite(norm, what: "gradient norm") }
-    let learningRate = arguments.learningRate * schedule.multiplier(at: state.globalStep)
+    let learningRate = learningRate
     try optimizer.step(gradients, learningRate: learningRate)
     try model.didStep(state.globalStep + 1)
-    return StepResult(loss: loss / Double(max(supervised, 1)), gradientNorm: norm, learningRate: learningRate)
+    return StepResult(
+      loss: loss / Double(supervised), gradientNorm: norm, learningRate: learningRate, updates: true)
+  }
+
+  /// The rate of the next update. Steps without an update leave the schedule where it is, as in transformers.
+  private var learningRate: Double {
+    arguments.learningRate * schedule.multiplier(at: state.globalStep - state.skippedSteps)
+  }
+
+  /// A step over batches in which nothing is supervised.
+  ///
+  /// It counts as a step, so that the length of the run and the order of the data stay as planned, but nothing is updated and
+  /// no loss recorded. transformers' Trainer divides by zero there, and its weights become NaN.
+  private func skipped(_ window: [Batch]) -> StepResult {
+    let result = StepResult(loss: .nan, gradientNorm: 0, learningRate: learningRate, updates: false)
+    state.tokens += window.reduce(0) { $0 + $1.tokens.count }
+    state.skippedSteps += 1
+    return result
   }
 
   /// Divides the gradients and, when their global norm is above `max_grad_norm`, scales them down to it.
@@ -249,8 +273,10 @@ public final class Trainer {
 
   /// Reports, evaluates and saves as the arguments say.
   private func afterStep(_ result: StepResult, endsEpoch: Bool) throws {
-    state.pendingLoss += result.loss
-    state.pendingSteps += 1
+    if result.updates {
+      state.pendingLoss += result.loss
+      state.pendingSteps += 1
+    }
     state.endsEpoch = endsEpoch
     clock.finishStep(tokens: state.tokens)
     try log?.step(report(result, loss: result.loss))
@@ -259,6 +285,7 @@ public final class Trainer {
     if isDue(arguments.loggingStrategy, every: logging)
       || (arguments.loggingFirstStep && state.globalStep == 1)
     {
+      // Not a number when no step since the last record had a loss.
       try log?.record(report(result, loss: state.pendingLoss / Double(state.pendingSteps)))
       state.pendingLoss = 0
       state.pendingSteps = 0
@@ -333,7 +360,8 @@ public final class Trainer {
       learningRate: result.learningRate, gradientNorm: result.gradientNorm, tokens: state.tokens,
       supervisedTokens: state.supervisedTokens, tokensPerSecond: clock.tokensPerSecond,
       seconds: clock.seconds,
-      secondsLeft: clock.secondsLeft(steps: state.maxSteps - state.globalStep), memory: ProcessMemory.peak)
+      secondsLeft: clock.secondsLeft(steps: state.maxSteps - state.globalStep), memory: ProcessMemory.peak,
+      skippedSteps: state.skippedSteps)
   }
 
   private func interrupt() throws -> Never {

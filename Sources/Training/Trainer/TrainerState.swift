@@ -16,6 +16,8 @@ public struct TrainerState: Codable, Sendable, Hashable {
   /// Tokens processed, and those of them that carried loss.
   public var tokens = 0
   public var supervisedTokens = 0
+  /// Steps of those done that updated nothing, for instance because no token was supervised.
+  public var skippedSteps = 0
   /// Sum and number of the losses since the last record.
   public var pendingLoss = 0.0
   public var pendingSteps = 0

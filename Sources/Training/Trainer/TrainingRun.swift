@@ -1,5 +1,6 @@
 import Adapters
 import Datasets
+import Files
 import Formats
 import Foundation
 import Generation

@@ -138,6 +138,35 @@ extension TrainerTests {
       #expect(recorder.steps[0].tokens > alone.steps[0].tokens)
     }
 
+    @Test("a window without a supervised token is a step that updates nothing and has no loss")
+    func maskedWindow() throws {
+      var run = TinyRun(in: nil, steps: 3)
+      run.arguments.trainSamplingStrategy = .sequential
+      run.arguments.perDeviceTrainBatchSize = 2
+      run.arguments.weightDecay = 0.1
+      run.arguments.loggingSteps = 1
+      func trained(_ rows: [Datasets.Example], steps: Int) throws -> (Trainer, Recorder) {
+        run.rows = rows
+        run.arguments.maxSteps = steps
+        let (trainer, recorder) = (try run.trainer(), Recorder())
+        trainer.log = recorder
+        _ = try trainer.train()
+        return (trainer, recorder)
+      }
+      let rows = Array(run.rows.prefix(4))
+      let masked = randomRows(2, seed: 3).map {
+        Datasets.Example(tokens: $0.tokens, labels: $0.tokens.map { _ in ignoreIndex })
+      }
+      run.arguments.lrSchedulerType = "constant"
+      let (expected, _) = try trained(rows, steps: 2)
+      let (trainer, recorder) = try trained(rows[..<2] + masked + rows[2...], steps: 3)
+      #expect(try trainer.weights == expected.weights)
+      #expect(recorder.steps.map(\.skippedSteps) == [0, 1, 1])
+      #expect(recorder.records[1].loss.isNaN && recorder.records[2].loss.isFinite)
+      #expect(recorder.steps[1].tokens > recorder.steps[0].tokens)
+      #expect(trainer.optimizer.stepCount == 2)
+    }
+
     @Test("a bf16 base with fp32 adapters learns, and the adapters stay fp32")
     func bfloat16() throws {
       var run = TinyRun(in: nil, steps: 60, learningRate: 2e-2)
