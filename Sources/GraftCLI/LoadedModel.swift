@@ -21,16 +21,12 @@ extension ModelOptions {
     }
     guard has("adapter_config.json"), !has("config.json") else { return (model, namedAdapters) }
     let configuration = try PEFTModel.readConfiguration(folder)
-    guard let base = configuration.common.baseModelNameOrPath else {
+    guard let named = configuration.common.baseModelNameOrPath else {
       throw CommandError(
         "The adapter at \(model) does not say which base model it is for (`base_model_name_or_path`)",
         remedy: "name the base model, and the adapter with --adapter")
     }
-    guard FileManager.default.fileExists(atPath: base) else {
-      throw CommandError(
-        "The adapter at \(model) is for the base model `\(base)`, which is not there",
-        remedy: "name the base model's folder, and the adapter with --adapter \(model)")
-    }
+    let base = try BaseModelLocation.resolve(named, adapter: folder)
     guard !namedAdapters.contains(where: { $0.name == "default" }) else {
       return (base, [(folder.lastPathComponent, model)] + namedAdapters)
     }

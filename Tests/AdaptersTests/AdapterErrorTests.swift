@@ -3,6 +3,7 @@ import Formats
 import Foundation
 import JSON
 import Models
+import TestSupport
 import Testing
 import Torch
 
@@ -184,6 +185,34 @@ import Torch
       expectError("`base_model_name_or_path`", "name it") {
         _ = try AutoPEFTModelForCausalLM.fromPretrained(copy.path)
       }
+    }
+  }
+
+  @Test(
+    "a relative base is looked for from the adapter's folder upwards, and every place is named when there is none"
+  )
+  func relativeBase() throws {
+    let adapter = try AdapterFixture(name)
+    let path = fixture("").deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent("ModelsTests/Fixtures/llama-grouped-query")
+    try withTemporaryFolder { folder in
+      let copy = folder.appendingPathComponent("runs/first/adapter")
+      try FileManager.default.createDirectory(
+        at: copy.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try FileManager.default.copyItem(at: fixture(name), to: copy)
+      try edit(copy, ["base_model_name_or_path": "models/tiny"])
+      expectError(
+        "models/tiny", "runs/first/adapter/models/tiny", folder.appendingPathComponent("models/tiny").path,
+        FileManager.default.currentDirectoryPath + "/models/tiny"
+      ) { _ = try AutoPEFTModelForCausalLM.fromPretrained(copy.path) }
+      try FileManager.default.createDirectory(
+        at: folder.appendingPathComponent("models"), withIntermediateDirectories: true)
+      try FileManager.default.copyItem(at: path, to: folder.appendingPathComponent("models/tiny"))
+      // A folder of that name which holds no model does not end the search.
+      try FileManager.default.createDirectory(
+        at: folder.appendingPathComponent("runs/models/tiny"), withIntermediateDirectories: true)
+      let model = try AutoPEFTModelForCausalLM.fromPretrained(copy.path, dtype: .float32)
+      #expect(try adapter.error(model.base, "logits") < 1e-5)
     }
   }
 
