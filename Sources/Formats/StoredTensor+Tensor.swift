@@ -1,7 +1,7 @@
 import Torch
 
 extension CheckpointReader {
-  /// The tensor of this name, in memory of the engine's own.
+  /// The tensor of this name; see ``StoredTensor/tensor(dtype:device:)``.
   ///
   /// - Parameter dtype: the type of the result. Nil keeps the stored one; packed blocks then become fp32.
   /// - Throws: `FormatError` when there is no such tensor or its type cannot be computed with, `TorchError` when memory runs out.
@@ -11,7 +11,11 @@ extension CheckpointReader {
 }
 
 extension StoredTensor {
-  /// The tensor in memory of the engine's own: dense types are copied or converted, packed blocks dequantized.
+  /// The tensor for the engine: dense types are converted, packed blocks dequantized.
+  ///
+  /// On the CPU a dense tensor that needs no conversion lies over the mapped file, which it keeps alive: nothing is copied,
+  /// and pages that are not used are not read. Writing to it changes its pages in this process, for every other
+  /// tensor of the same file's bytes too, and never the file; who trains it should copy it first.
   ///
   /// - Parameter dtype: the type of the result. Nil keeps the stored one; packed blocks then become fp32.
   public func tensor(dtype: DType? = nil, device: Device = .cpu) throws -> Tensor {
@@ -28,9 +32,9 @@ extension StoredTensor {
 
   private func dense(_ stored: DType, _ wanted: DType, _ device: Device) throws -> Tensor {
     try bytes.withUnsafeBytes { memory in
-      // Converting makes a copy anyhow, so the source may stay where it is, if it is aligned as the engine expects.
+      // The source may stay where it is, if it is aligned as the engine expects.
       let isAligned = Int(bitPattern: memory.baseAddress) % stored.byteCount == 0
-      guard stored != wanted, elementCount > 0, isAligned else {
+      guard elementCount > 0, isAligned else {
         let copy = try Tensor(copying: memory, shape: shape, dtype: stored, device: device)
         return stored == wanted ? copy : try copy.to(wanted)
       }

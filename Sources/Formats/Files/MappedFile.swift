@@ -1,7 +1,7 @@
 import Foundation
 
-/// A file mapped read-only into memory: opening costs nothing, pages are read when they are touched, and several
-/// processes share them.
+/// A file mapped into memory: opening costs nothing, pages are read when they are touched, and several processes share
+/// them. The mapping is private: a page that is written to becomes this process's own, and the file never changes.
 ///
 /// The operating system answers a read of a mapped page that the file no longer has with SIGBUS, which no error handling
 /// survives. That can happen only when somebody truncates the file *after* it was opened: everything that is read lies
@@ -11,7 +11,7 @@ import Foundation
 public final class MappedFile: ByteOwner {
   public let url: URL
   private let descriptor: Int32
-  // Mapped read-only and private, unmapped only in deinit.
+  // Private, unmapped only in deinit.
   nonisolated(unsafe) private let mapping: UnsafeRawBufferPointer
 
   /// Maps the regular file at `url`.
@@ -39,7 +39,11 @@ public final class MappedFile: ByteOwner {
       mapping = UnsafeRawBufferPointer(start: nil, count: 0)  // mmap refuses empty files
       return
     }
-    guard let address = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), address != MAP_FAILED else {
+    // Writable, so that an operation in place on a tensor over it copies the page instead of ending the process;
+    // MAP_NORESERVE, because hardly a page ever is, and a file may be larger than the memory.
+    let flags = MAP_PRIVATE | MAP_NORESERVE
+    guard let address = mmap(nil, size, PROT_READ | PROT_WRITE, flags, descriptor, 0), address != MAP_FAILED
+    else {
       let number = errno
       close(descriptor)
       throw FormatError.system(number, url, "map the file into memory")
