@@ -24,21 +24,22 @@ let package = Package(
     .target(name: "NeuralNetworks", dependencies: ["Torch"]),
 
     // MARK: Files and text
+    .target(name: "Files"),
     .target(
       name: "JSON",
       dependencies: [.product(name: "OrderedCollections", package: "swift-collections")]),
-    .target(name: "Formats", dependencies: ["Torch", "JSON"]),
+    .target(name: "Formats", dependencies: ["Torch", "Files", "JSON"]),
     .target(
       name: "Jinja",
       dependencies: ["JSON", .product(name: "OrderedCollections", package: "swift-collections")]),
     .target(
       name: "Tokenizers",
       dependencies: [
-        "JSON", "Jinja", .product(name: "OrderedCollections", package: "swift-collections"),
+        "Files", "JSON", "Jinja", .product(name: "OrderedCollections", package: "swift-collections"),
       ]),
     .target(
       name: "Datasets",
-      dependencies: ["JSON", "Tokenizers"],
+      dependencies: ["Files", "JSON", "Tokenizers"],
       // glibc has iconv in itself.
       linkerSettings: [.linkedLibrary("iconv", .when(platforms: [.macOS]))]),
 
@@ -46,10 +47,10 @@ let package = Package(
     .target(
       name: "Models",
       dependencies: [
-        "NeuralNetworks", "Formats", "JSON",
+        "NeuralNetworks", "Files", "Formats", "JSON",
         .product(name: "OrderedCollections", package: "swift-collections"),
       ]),
-    .target(name: "Adapters", dependencies: ["Models", "JSON"]),
+    .target(name: "Adapters", dependencies: ["Models", "Files", "JSON"]),
     .target(
       name: "Generation",
       dependencies: [
@@ -59,15 +60,15 @@ let package = Package(
     .target(
       name: "Training",
       dependencies: [
-        "Adapters", "Datasets", "Generation", "JSON",
+        "Adapters", "Datasets", "Files", "Generation", "JSON",
         .product(name: "OrderedCollections", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"), .product(name: "Yams", package: "Yams"),
       ]),
     .target(
       name: "Graft",
       dependencies: [
-        "Torch", "NeuralNetworks", "Formats", "JSON", "Jinja", "Tokenizers", "Models", "Adapters", "Datasets",
-        "Generation", "Training",
+        "Torch", "NeuralNetworks", "Files", "Formats", "JSON", "Jinja", "Tokenizers", "Models", "Adapters",
+        "Datasets", "Generation", "Training",
       ]),
     .executableTarget(
       name: "GraftCLI",
@@ -80,23 +81,28 @@ let package = Package(
 
     // MARK: Benchmarks
     .executableTarget(
-      name: "tokenizer-check", dependencies: ["JSON", "Tokenizers"], path: "Benchmarks/Tokenizers",
+      name: "tokenizer-check", dependencies: ["Files", "JSON", "Tokenizers"], path: "Benchmarks/Tokenizers",
       exclude: ["benchmark.py"]),
 
     // MARK: Tests
+    .target(name: "TestSupport", dependencies: ["Torch"], path: "Tests/TestSupport"),
+    .testTarget(name: "FilesTests", dependencies: ["Files", "TestSupport"]),
     .testTarget(name: "TorchTests", dependencies: ["Torch"]),
-    .testTarget(name: "NeuralNetworksTests", dependencies: ["NeuralNetworks", "Torch"]),
+    .testTarget(name: "NeuralNetworksTests", dependencies: ["NeuralNetworks", "TestSupport", "Torch"]),
     .testTarget(
       name: "AdaptersTests",
-      dependencies: ["Adapters", "Models", "NeuralNetworks", "Formats", "JSON", "Torch"],
+      dependencies: ["Adapters", "Models", "NeuralNetworks", "Formats", "JSON", "TestSupport", "Torch"],
       exclude: ["Fixtures"]),
     .testTarget(
-      name: "ModelsTests", dependencies: ["Models", "NeuralNetworks", "Formats", "JSON", "Torch"],
+      name: "ModelsTests",
+      dependencies: ["Models", "NeuralNetworks", "Formats", "JSON", "TestSupport", "Torch"],
       exclude: ["Fixtures"]),
-    .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers", "JSON"], exclude: ["Fixtures"]),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "Torch"], exclude: ["Fixtures"]),
+    .testTarget(
+      name: "TokenizersTests", dependencies: ["Tokenizers", "Files", "JSON"], exclude: ["Fixtures"]),
+    .testTarget(
+      name: "FormatsTests", dependencies: ["Formats", "TestSupport", "Torch"], exclude: ["Fixtures"]),
     .testTarget(name: "JSONTests", dependencies: ["JSON"], exclude: ["Fixtures"]),
-    .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON"], exclude: ["Fixtures"]),
+    .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "Files", "JSON"], exclude: ["Fixtures"]),
     .testTarget(
       name: "GenerationTests",
       dependencies: ["Generation", "Models", "Tokenizers", "Formats", "Torch", "JSON"],

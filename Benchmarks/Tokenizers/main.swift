@@ -7,6 +7,7 @@
 //                                            a GGUF file's tokenizer metadata as JSON → its files
 //   tokenizer-check time DIRECTORY THREADS REPETITIONS
 //                                            lines of JSON strings → seconds of each repetition, tokens
+import Files
 import Foundation
 import JSON
 import Tokenizers
@@ -27,17 +28,23 @@ func strings() throws -> [String] {
 
 func vocabulary(_ metadata: JSONValue) -> GGUFVocabulary {
   func value(_ key: String) -> JSONValue? { metadata["tokenizer.ggml." + key] }
-  return GGUFVocabulary(
-    model: value("model")?.stringValue ?? "", pre: value("pre")?.stringValue,
-    tokens: value("tokens")?.arrayValue?.compactMap(\.stringValue) ?? [],
-    tokenTypes: value("token_type")?.arrayValue?.compactMap(\.intValue).map(Int32.init) ?? [],
-    merges: value("merges")?.arrayValue?.compactMap(\.stringValue) ?? [],
-    bosTokenID: value("bos_token_id")?.intValue, eosTokenID: value("eos_token_id")?.intValue,
-    unknownTokenID: value("unknown_token_id")?.intValue,
-    paddingTokenID: value("padding_token_id")?.intValue,
-    addBOSToken: value("add_bos_token")?.boolValue, addEOSToken: value("add_eos_token")?.boolValue,
-    addSpacePrefix: value("add_space_prefix")?.boolValue,
-    chatTemplate: metadata["tokenizer.chat_template"]?.stringValue)
+  var vocabulary = GGUFVocabulary(
+    model: value("model")?.stringValue ?? "",
+    tokens: value("tokens")?.arrayValue?.compactMap(\.stringValue) ?? [])
+  vocabulary.pre = value("pre")?.stringValue
+  vocabulary.tokenTypes = value("token_type")?.arrayValue?.compactMap {
+    $0.intValue.flatMap(GGUFVocabulary.TokenType.init)
+  }
+  vocabulary.merges = value("merges")?.arrayValue?.compactMap(\.stringValue)
+  vocabulary.beginningOfSequenceID = value("bos_token_id")?.intValue
+  vocabulary.endOfSequenceID = value("eos_token_id")?.intValue
+  vocabulary.unknownID = value("unknown_token_id")?.intValue
+  vocabulary.paddingID = value("padding_token_id")?.intValue
+  vocabulary.addsBeginningOfSequence = value("add_bos_token")?.boolValue
+  vocabulary.addsEndOfSequence = value("add_eos_token")?.boolValue
+  vocabulary.addsSpacePrefix = value("add_space_prefix")?.boolValue
+  vocabulary.chatTemplate = metadata["tokenizer.chat_template"]?.stringValue
+  return vocabulary
 }
 
 let arguments = CommandLine.arguments

@@ -1,3 +1,4 @@
+import Files
 import Formats
 import Foundation
 import JSON
@@ -156,12 +157,14 @@ public enum AutoPEFTModelForCausalLM {
   ) throws -> PEFTModel {
     let directory = URL(fileURLWithPath: path, isDirectory: true)
     let configuration = try PEFTModel.readConfiguration(directory)
-    guard let named = baseModel ?? configuration.common.baseModelNameOrPath else {
+    let named = configuration.common.baseModelNameOrPath
+    guard let base = try baseModel ?? named.map({ try BaseModelLocation.resolve($0, adapter: directory) })
+    else {
       throw AdapterError(
         "The adapter at \(path) does not say which base model it is for (`base_model_name_or_path`); name it."
       )
     }
-    let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(named, dtype: dtype, device: device))
+    let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(base, dtype: dtype, device: device))
     try model.loadAdapter(path)
     return model
   }

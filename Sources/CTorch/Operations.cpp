@@ -82,10 +82,6 @@ CTTensor *ct_linear(CTTensor *input, CTTensor *weight, CTTensor *bias) {
   return tensor_or_null([&] { return at::linear(borrow(input), borrow(weight), borrow_optional(bias)); });
 }
 
-CTTensor *ct_addmm(CTTensor *base, CTTensor *left, CTTensor *right, double beta, double alpha) {
-  return tensor_or_null([&] { return at::addmm(borrow(base), borrow(left), borrow(right), beta, alpha); });
-}
-
 CTTensor *ct_where(CTTensor *condition, CTTensor *left, CTTensor *right) {
   return tensor_or_null([&] { return at::where(borrow(condition), borrow(left), borrow(right)); });
 }
@@ -212,14 +208,6 @@ CTTensor *ct_layer_norm(CTTensor *input, CTTensor *weight, CTTensor *bias, doubl
 
 CTTensor *ct_dropout(CTTensor *input, double probability) {
   return tensor_or_null([&] { return at::dropout(borrow(input), probability, /*train=*/true); });
-}
-
-CTTensor *ct_scaled_dot_product_attention(
-    CTTensor *query, CTTensor *key, CTTensor *value, CTTensor *mask, double scale, bool causal, bool grouped) {
-  return tensor_or_null([&] {
-    return at::scaled_dot_product_attention(
-        borrow(query), borrow(key), borrow(value), borrow_optional(mask), 0.0, causal, scale, grouped);
-  });
 }
 
 CTTensor *ct_cross_entropy_sum(CTTensor *logits, CTTensor *labels) {

@@ -1,3 +1,5 @@
+import Files
+import Foundation
 import JSON
 
 /// What `graft data convert` does: data files of any form and encoding to a training and a validation file.
@@ -272,28 +274,28 @@ public struct DataConversion: Sendable, Codable, Hashable {
     return (train, validation)
   }
 
-  private func write(_ rows: some Collection<JSONValue>, to path: String) throws -> DurableFile {
-    let file = try DurableFile(path)
+  private func write(_ rows: some Collection<JSONValue>, to path: String) throws -> AtomicFile {
+    let file = try AtomicFile(URL(fileURLWithPath: path))
     switch format {
     case .jsonl:
       for row in rows {
-        try file.write(row.serialized().utf8)
-        try file.write("\n".utf8)
+        try file.write(row.serialized())
+        try file.write("\n")
       }
     case .json:
       guard !rows.isEmpty else {
-        try file.write("[]".utf8)
+        try file.write("[]")
         return file
       }
-      try file.write("[\n".utf8)
+      try file.write("[\n")
       for (index, row) in rows.enumerated() {
-        if index > 0 { try file.write(",\n".utf8) }
+        if index > 0 { try file.write(",\n") }
         // Line breaks in the data are escaped, so every one here is the layout's.
         let text = row.serialized(indent: 4)
-        try file.write("    ".utf8)
+        try file.write("    ")
         try file.write(text.utf8.flatMap { $0 == 0x0A ? Array("\n    ".utf8) : [$0] })
       }
-      try file.write("\n]".utf8)
+      try file.write("\n]")
     }
     return file
   }

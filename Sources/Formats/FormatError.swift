@@ -1,3 +1,4 @@
+import Files
 import Foundation
 
 /// What is wrong with a file, in which file and tensor, and what to do about it.
@@ -54,21 +55,10 @@ extension FormatError {
 
   /// The failure of a system call, from the `errno` that it left.
   static func system(_ number: Int32, _ url: URL, _ action: String) -> FormatError {
-    let reason = String(cString: strerror(number))
-    let remedy =
-      switch number {
-      case ENOENT: "Check the path"
-      case EACCES, EPERM: "Check the permissions of the file and its folder"
-      case ENOSPC, EDQUOT: "Free some space or choose another folder; nothing was overwritten"
-      case EFBIG: "Raise the limit on file sizes (`ulimit -f`) or use smaller shards; nothing was overwritten"
-      case EROFS: "Choose a folder that can be written"
-      case EMFILE, ENFILE: "Raise the limit on open files (`ulimit -n`)"
-      case ENOMEM: "The address space is exhausted: raise `ulimit -v` or close other files"
-      default: "Check the disk and the path, then try again"
-      }
+    let error = FileError(errno: number, in: url, action)
     return FormatError(
-      number == ENOENT ? .notFound : .inputOutput(errno: number), in: url, "cannot \(action): \(reason)",
-      remedy: remedy)
+      number == ENOENT ? .notFound : .inputOutput(errno: number), in: url, error.problem,
+      remedy: error.remedy)
   }
 }
 

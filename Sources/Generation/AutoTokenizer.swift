@@ -48,17 +48,7 @@ public enum AutoTokenizer {
   }
 
   private static func fromGGUF(_ file: GGUFFile) throws -> ChatTokenizer {
-    let stored = try file.vocabulary()
-    let architecture = file.values.architecture
-    let context = try architecture.flatMap { try file.values.optionalInteger("\($0).context_length") }
-    let vocabulary = Tokenizers.GGUFVocabulary(
-      model: stored.model, pre: stored.pre, tokens: stored.tokens,
-      tokenTypes: stored.tokenTypes?.map { Int32($0.rawValue) } ?? [], merges: stored.merges ?? [],
-      bosTokenID: stored.beginningOfSequenceID, eosTokenID: stored.endOfSequenceID,
-      unknownTokenID: stored.unknownID, paddingTokenID: stored.paddingID,
-      addBOSToken: stored.addsBeginningOfSequence, addEOSToken: stored.addsEndOfSequence,
-      addSpacePrefix: stored.addsSpacePrefix, chatTemplate: stored.chatTemplate, contextLength: context)
-    return try ChatTokenizer(Tokenizer(gguf: vocabulary))
+    try ChatTokenizer(Tokenizer(gguf: file.vocabulary()))
   }
 
   private static func ggufFile(in directory: URL) throws -> URL? {
@@ -71,11 +61,6 @@ public enum AutoTokenizer {
     let file = directory.appendingPathComponent("adapter_config.json")
     guard let base = try JSONValue(parsing: Data(contentsOf: file))["base_model_name_or_path"]?.stringValue
     else { return nil }
-    guard FileManager.default.fileExists(atPath: base) else {
-      throw GenerationError(
-        "The adapter at \(directory.path) has no tokenizer.json, and its base model `\(base)` "
-          + "(`base_model_name_or_path` in \(file.path)) is not there. Name the base model's directory.")
-    }
-    return base
+    return try BaseModelLocation.resolve(base, adapter: directory)
   }
 }

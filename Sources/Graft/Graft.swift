@@ -2,6 +2,7 @@
 
 @_exported import Adapters
 @_exported import Datasets
+@_exported import Files
 @_exported import Formats
 @_exported import Generation
 @_exported import JSON

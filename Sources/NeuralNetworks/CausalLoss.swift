@@ -1,8 +1,5 @@
 import Torch
 
-/// Marks a position whose token is not to be predicted.
-public let ignoredLabel: Int32 = -100
-
 /// Which hidden states predict something, and what.
 ///
 /// Labels are aligned with tokens; the shift by one happens here and nowhere else: the state at position i predicts
@@ -13,11 +10,15 @@ public struct Supervision {
   /// What each row is to predict.
   public let targets: [Int]
 
-  public init(labels: [Int32], offsets: [Int]) {
+  /// - Parameters:
+  ///   - labels: `[T]`, one a token.
+  ///   - offsets: `[N + 1]`: sequence n is the tokens offsets[n] ..< offsets[n + 1].
+  ///   - ignoreIndex: the label of tokens that are not to be predicted; the data's convention says which.
+  public init(labels: [Int32], offsets: [Int], ignoreIndex: Int32) {
     var rows: [Int] = []
     var targets: [Int] = []
     for (start, end) in zip(offsets, offsets.dropFirst()) where end > start {
-      for position in start..<end - 1 where labels[position + 1] != ignoredLabel {
+      for position in start..<end - 1 where labels[position + 1] != ignoreIndex {
         rows.append(position)
         targets.append(Int(labels[position + 1]))
       }

@@ -93,15 +93,6 @@ extension Tensor {
     try Tensor.checked("linear", self, weight) { ct_linear(handle, weight.handle, bias?.handle) }
   }
 
-  /// beta · self + alpha · left · right, for `[n, k]` and `[k, m]`.
-  public func addingProduct(_ left: Tensor, _ right: Tensor, alpha: Double = 1, beta: Double = 1) throws
-    -> Tensor
-  {
-    try Tensor.checked("addmm", self, left, right) {
-      ct_addmm(handle, left.handle, right.handle, beta, alpha)
-    }
-  }
-
   /// Economy singular value decomposition of a matrix: U `[m, k]`, S `[k]`, Vᵀ `[k, n]`.
   public func singularValueDecomposition() throws -> (u: Tensor, s: Tensor, vt: Tensor) {
     var u: OpaquePointer?

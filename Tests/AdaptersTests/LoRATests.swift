@@ -3,6 +3,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 

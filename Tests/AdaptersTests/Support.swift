@@ -4,6 +4,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 
@@ -75,23 +76,6 @@ struct AdapterFixture {
 
 func readJSON(_ url: URL) throws -> JSONValue { try JSONValue(parsing: Data(contentsOf: url)) }
 
-/// Gives `body` an empty folder that is removed afterwards.
-func withTemporaryFolder<R>(_ body: (URL) throws -> R) throws -> R {
-  let folder = FileManager.default.temporaryDirectory.appendingPathComponent("adapters-\(UUID().uuidString)")
-  try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-  defer { try? FileManager.default.removeItem(at: folder) }
-  return try body(folder)
-}
-
-/// The largest difference between two tensors, relative to the largest element of the second; NaN for NaN.
-func relativeError(_ found: Tensor, _ expected: Tensor) throws -> Double {
-  #expect(found.shape == expected.shape)
-  guard found.shape == expected.shape else { return .infinity }
-  let wide = try expected.to(.float64)
-  return try (found.to(.float64) - wide).absolute().max().item()
-    / Swift.max(wide.absolute().max().item(), 1e-30)
-}
-
 /// The error of `body`, which must hold all `parts`.
 func expectError(
   _ parts: String..., location: SourceLocation = #_sourceLocation, _ body: () throws -> Void
@@ -112,7 +96,8 @@ func expectError(
 /// The mean loss of every next token, for gradients.
 func loss(_ model: any CausalLanguageModel, _ sequences: [[Int32]]) throws -> Tensor {
   let input = try ModelInput(sequences)
-  let supervision = Supervision(labels: sequences.flatMap { $0 }, offsets: input.layout.offsets)
+  let supervision = Supervision(
+    labels: sequences.flatMap { $0 }, offsets: input.layout.offsets, ignoreIndex: -100)
   let sum = try causalLossSum(
     hidden: model.hiddenStates(input), supervision: supervision, head: model.outputEmbedding)
   return try sum / Double(supervision.count)

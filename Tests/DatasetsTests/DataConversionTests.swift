@@ -1,4 +1,5 @@
 import Datasets
+import Files
 import Foundation
 import JSON
 import Testing
@@ -113,9 +114,10 @@ import Testing
     #expect(try scratch.text("t.json") == "old")
     #expect(try scratch.text("v.json") == "old")
     #expect(scratch.names == ["in.csv", "t.json", "v.json"])
-    #expect(
-      dataError { _ = try base.run(trainPath: "/nowhere/t.json", validationPath: nil) }?.message
-        == "cannot create the file: No such file or directory")
+    let error = #expect(throws: FileError.self) {
+      _ = try base.run(trainPath: "/nowhere/t.json", validationPath: nil)
+    }
+    #expect(error?.code == .notFound && error?.path == "/nowhere/t.json")
   }
 
   @Test("sizes and columns are parsed or refused")
@@ -138,8 +140,9 @@ import Testing
     try FileManager.default.createDirectory(
       atPath: scratch.path("folder"), withIntermediateDirectories: false)
     // The finished file cannot take the place of a folder.
-    #expect(
-      dataError { _ = try conversion.run(trainPath: scratch.path("folder"), validationPath: nil) } != nil)
+    #expect(throws: FileError.self) {
+      _ = try conversion.run(trainPath: scratch.path("folder"), validationPath: nil)
+    }
     #expect(scratch.names == ["folder", "in.csv"])
   }
 }

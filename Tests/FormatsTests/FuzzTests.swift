@@ -1,5 +1,6 @@
 import Formats
 import Foundation
+import TestSupport
 import Testing
 
 /// Damaged files must give an error or a checkpoint whose tensors can be read, never a trap, and in time.

@@ -8,14 +8,6 @@ func fixture(_ name: String) -> URL {
     .appendingPathComponent("Fixtures").appendingPathComponent(name)
 }
 
-/// Gives `body` an empty folder that is removed afterwards.
-func withTemporaryFolder<R>(_ body: (URL) throws -> R) throws -> R {
-  let folder = FileManager.default.temporaryDirectory.appendingPathComponent("formats-\(UUID().uuidString)")
-  try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-  defer { try? FileManager.default.removeItem(at: folder) }
-  return try body(folder)
-}
-
 /// The error of `body`, which must be a `FormatError` that names `parts`.
 @discardableResult
 func expectFormatError(
@@ -68,9 +60,4 @@ struct SeededGenerator: RandomNumberGenerator {
     z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
     return z ^ (z >> 31)
   }
-}
-
-/// The names in a folder, hidden ones too.
-func listing(_ folder: URL) throws -> [String] {
-  try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
 }

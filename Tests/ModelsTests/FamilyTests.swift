@@ -3,6 +3,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 
@@ -59,7 +60,8 @@ import Torch
       var sums: [Tensor] = []
       for index in 0..<expected.count {
         let tokens = try expected.tokens(index)
-        let supervision = Supervision(labels: try expected.labels(index), offsets: [0, tokens.count])
+        let supervision = Supervision(
+          labels: try expected.labels(index), offsets: [0, tokens.count], ignoreIndex: -100)
         let hidden = try model.hiddenStates(ModelInput([tokens]))
         let sum = try causalLossSum(hidden: hidden, supervision: supervision, head: model.outputEmbedding)
         #expect(
@@ -75,7 +77,7 @@ import Torch
       let sequences = try expected.sequences
       let input = try ModelInput(sequences)
       let labels = try (0..<expected.count).flatMap { try expected.labels($0) }
-      let supervision = Supervision(labels: labels, offsets: input.layout.offsets)
+      let supervision = Supervision(labels: labels, offsets: input.layout.offsets, ignoreIndex: -100)
       #expect(supervision.count == supervised)
       let sum = try causalLossSum(
         hidden: model.hiddenStates(input), supervision: supervision, head: model.outputEmbedding)

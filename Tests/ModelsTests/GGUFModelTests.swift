@@ -2,6 +2,7 @@ import Formats
 import Foundation
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 

@@ -2,6 +2,7 @@ import Formats
 import Foundation
 import JSON
 import Models
+import TestSupport
 import Testing
 import Torch
 

@@ -3,6 +3,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 
@@ -19,14 +20,6 @@ let modelFixtures: [String] = {
     FileManager.default.fileExists(atPath: fixture($0).appendingPathComponent("config.json").path)
   }.sorted()
 }()
-
-/// Gives `body` an empty folder that is removed afterwards.
-func withTemporaryFolder<R>(_ body: (URL) throws -> R) throws -> R {
-  let folder = FileManager.default.temporaryDirectory.appendingPathComponent("models-\(UUID().uuidString)")
-  try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-  defer { try? FileManager.default.removeItem(at: folder) }
-  return try body(folder)
-}
 
 /// Gives `body` a copy of a fixture that it may damage.
 func withCopy<R>(of name: String, _ body: (URL) throws -> R) throws -> R {
@@ -63,18 +56,6 @@ struct Expectation {
   func labels(_ index: Int) throws -> [Int32] { try file.tensor("labels.\(index)").array(of: Int32.self) }
   func logits(_ index: Int) throws -> Tensor { try file.tensor("logits.\(index)") }
   var sequences: [[Int32]] { get throws { try (0..<count).map(tokens) } }
-}
-
-/// The largest difference between two tensors, relative to the largest element of the second.
-///
-/// The largest and not each element's own: a logit near zero is the difference of terms as large as the others, and its
-/// rounding is theirs. NaN anywhere gives NaN, which no bound admits.
-func relativeError(_ found: Tensor, _ expected: Tensor) throws -> Double {
-  #expect(found.shape == expected.shape)
-  guard found.shape == expected.shape else { return .infinity }
-  let wide = try expected.to(.float64)
-  return try (found.to(.float64) - wide).absolute().max().item()
-    / Swift.max(wide.absolute().max().item(), 1e-30)
 }
 
 /// The message that `body` throws, which must hold all `parts`.

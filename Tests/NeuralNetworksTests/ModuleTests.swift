@@ -223,21 +223,21 @@ private final class Doubling: LinearAdapter {
   func supervision() {
     let labels: [Int32] = [-100, 5, 6, 7, -100, 8, 9, 4]
     // Sequences of 3, 0, 4 and 1 tokens: the first token of each is nobody's target.
-    let supervision = Supervision(labels: labels, offsets: [0, 3, 3, 7, 8])
+    let supervision = Supervision(labels: labels, offsets: [0, 3, 3, 7, 8], ignoreIndex: -100)
     #expect(supervision.rows == [0, 1, 4, 5])
     #expect(supervision.targets == [5, 6, 8, 9])
     #expect(supervision.count == 4)
-    #expect(Supervision(labels: [], offsets: [0]).count == 0)
-    #expect(Supervision(labels: [1], offsets: [0, 1]).count == 0)
-    #expect(Supervision(labels: [-100, -100], offsets: [0, 2]).count == 0)
+    #expect(Supervision(labels: [], offsets: [0], ignoreIndex: -100).count == 0)
+    #expect(Supervision(labels: [1], offsets: [0, 1], ignoreIndex: -100).count == 0)
+    #expect(Supervision(labels: [-100, -100], offsets: [0, 2], ignoreIndex: -100).count == 0)
   }
 
   @Test("the loss is the cross-entropy of the supervised positions, through adapters and biases too")
   func loss() throws {
     try RandomState.seed(8)
     let tokens = 700  // more than one chunk
-    let labels = (0..<tokens).map { $0 % 7 == 0 ? ignoredLabel : Int32($0 % 13) }
-    let supervision = Supervision(labels: labels, offsets: [0, 300, 301, tokens])
+    let labels = (0..<tokens).map { $0 % 7 == 0 ? -100 : Int32($0 % 13) }
+    let supervision = Supervision(labels: labels, offsets: [0, 300, 301, tokens], ignoreIndex: -100)
     let rows = try Tensor(supervision.rows.map(Int64.init))
     let targets = try Tensor(supervision.targets.map(Int64.init))
     for dtype in [DType.float32, .bfloat16] {
@@ -261,7 +261,7 @@ private final class Doubling: LinearAdapter {
   @Test("nothing supervised loses nothing")
   func emptyLoss() throws {
     let head = Linear(weight: DenseWeight(Parameter(try .ones([5, 4]))))
-    let supervision = Supervision(labels: [-100, -100], offsets: [0, 2])
+    let supervision = Supervision(labels: [-100, -100], offsets: [0, 2], ignoreIndex: -100)
     let loss = try causalLossSum(hidden: .ones([2, 4]), supervision: supervision, head: head)
     #expect(try loss.item() == 0 && loss.rank == 0)
   }
@@ -270,7 +270,7 @@ private final class Doubling: LinearAdapter {
   func badLabel(_ withAdapter: Bool) throws {
     let head = Linear(weight: DenseWeight(Parameter(try .ones([5, 16]))))
     if withAdapter { head.adapters = [Doubling()] }
-    let supervision = Supervision(labels: [0, 5], offsets: [0, 2])
+    let supervision = Supervision(labels: [0, 5], offsets: [0, 2], ignoreIndex: -100)
     #expect(throws: TorchError.self) {
       _ = try causalLossSum(hidden: .ones([2, 16]), supervision: supervision, head: head)
     }

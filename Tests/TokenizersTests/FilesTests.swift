@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import JSON
 import Testing
@@ -77,31 +78,36 @@ import Tokenizers
     let document = try JSONValue(
       parsing: Fixture.data(name), options: JSONParsingOptions(objectsAsPairs: [["model", "vocab"]]))
     var tokens: [String] = []
-    var types: [Int32] = []
-    func set(_ token: String, _ id: Int, _ type: Int32) {
+    var types: [GGUFVocabulary.TokenType] = []
+    func set(_ token: String, _ id: Int, _ type: GGUFVocabulary.TokenType) {
       while tokens.count <= id {
         tokens.append("[PAD\(tokens.count)]")
-        types.append(GGUFVocabulary.TokenType.unused.rawValue)
+        types.append(.unused)
       }
       tokens[id] = token
       types[id] = type
     }
     for pair in document["model"]?["vocab"]?.arrayValue ?? [] {
-      set(pair[0]?.stringValue ?? "", pair[1]?.intValue ?? 0, 1)
+      set(pair[0]?.stringValue ?? "", pair[1]?.intValue ?? 0, .normal)
     }
     for token in document["added_tokens"]?.arrayValue ?? [] {
       set(
         token["content"]?.stringValue ?? "", token["id"]?.intValue ?? 0,
-        token["special"]?.boolValue == true ? 3 : 4)
+        token["special"]?.boolValue == true ? .control : .userDefined)
     }
-    set("[PAD\(tokens.count + 5)]", tokens.count + 5, 5)
+    set("[PAD\(tokens.count + 5)]", tokens.count + 5, .unused)
     let merges = (document["model"]?["merges"]?.arrayValue ?? []).map {
       "\($0[0]?.stringValue ?? "") \($0[1]?.stringValue ?? "")"
     }
-    return GGUFVocabulary(
-      model: "gpt2", pre: pre, tokens: tokens, tokenTypes: types, merges: merges,
-      eosTokenID: tokens.firstIndex(of: "<|im_end|>"), addBOSToken: false, chatTemplate: "{{ x }}",
-      contextLength: 2048)
+    var vocabulary = GGUFVocabulary(model: "gpt2", tokens: tokens)
+    vocabulary.pre = pre
+    vocabulary.tokenTypes = types
+    vocabulary.merges = merges
+    vocabulary.endOfSequenceID = tokens.firstIndex(of: "<|im_end|>")
+    vocabulary.addsBeginningOfSequence = false
+    vocabulary.chatTemplate = "{{ x }}"
+    vocabulary.contextLength = 2048
+    return vocabulary
   }
 
   @Test(
@@ -131,13 +137,13 @@ import Tokenizers
   @Test("a beginning-of-text token is added where GGUF or its kind of tokenizer says so")
   func ggufBeginningOfText() throws {
     var vocabulary = try metadata("llama3", pre: "llama-bpe")
-    vocabulary.bosTokenID = vocabulary.tokens.firstIndex(of: "<|im_start|>")
-    vocabulary.addBOSToken = nil
-    let id = try #require(vocabulary.bosTokenID).int32
+    vocabulary.beginningOfSequenceID = vocabulary.tokens.firstIndex(of: "<|im_start|>")
+    vocabulary.addsBeginningOfSequence = nil
+    let id = try #require(vocabulary.beginningOfSequenceID).int32
     #expect(try Tokenizer(gguf: vocabulary).encode("a").first == id)
     #expect(try Tokenizer(gguf: vocabulary).encode("a", addSpecialTokens: false).first != id)
-    vocabulary.addBOSToken = false
-    vocabulary.addEOSToken = true
+    vocabulary.addsBeginningOfSequence = false
+    vocabulary.addsEndOfSequence = true
     let tokenizer = try Tokenizer(gguf: vocabulary)
     #expect(tokenizer.encode("a").last == tokenizer.eosTokenID)
   }
@@ -154,11 +160,10 @@ import Tokenizers
     #expect(message { $0.model = "llama" }.contains("\"llama\""))
     #expect(message { $0.pre = "klingon" }.contains("\"klingon\""))
     #expect(message { $0.tokens = [] }.contains("empty"))
-    #expect(message { $0.tokenTypes.removeLast() }.contains("token_type"))
-    #expect(message { $0.tokenTypes[0] = 9 }.contains("holds 9"))
-    #expect(message { $0.eosTokenID = 1 << 20 }.contains("eos_token_id"))
-    #expect(message { $0.merges[0] = "nospace" }.contains("Merge 0"))
-    #expect(message { $0.addBOSToken = true }.contains("bos_token_id"))
+    #expect(message { $0.tokenTypes = [] }.contains("token_type"))
+    #expect(message { $0.endOfSequenceID = 1 << 20 }.contains("eos_token_id"))
+    #expect(message { $0.merges = ["nospace"] }.contains("Merge 0"))
+    #expect(message { $0.addsBeginningOfSequence = true }.contains("bos_token_id"))
   }
 }
 

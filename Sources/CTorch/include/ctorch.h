@@ -125,8 +125,6 @@ CTTensor *_Nullable ct_binary_scalar(CTBinary operation, CTTensor *left, double 
 
 /// x Wᵀ + b, with W [out, in].
 CTTensor *_Nullable ct_linear(CTTensor *input, CTTensor *weight, CTTensor *_Nullable bias);
-/// beta · base + alpha · (left · right), left [n, k], right [k, m].
-CTTensor *_Nullable ct_addmm(CTTensor *base, CTTensor *left, CTTensor *right, double beta, double alpha);
 CTTensor *_Nullable ct_where(CTTensor *condition, CTTensor *left, CTTensor *right);
 CTTensor *_Nullable ct_masked_fill(CTTensor *tensor, CTTensor *mask, double value);
 CTTensor *_Nullable ct_clamp(CTTensor *tensor, double low, double high);
@@ -163,10 +161,6 @@ int ct_index_copy_in_place(CTTensor *tensor, int64_t dimension, CTTensor *indice
 CTTensor *_Nullable ct_layer_norm(
     CTTensor *input, CTTensor *_Nullable weight, CTTensor *_Nullable bias, double epsilon);
 CTTensor *_Nullable ct_dropout(CTTensor *input, double probability);
-/// query [n, heads, q, d], key and value [n, key-value heads, k, d].
-CTTensor *_Nullable ct_scaled_dot_product_attention(
-    CTTensor *query, CTTensor *key, CTTensor *value, CTTensor *_Nullable mask, double scale, bool causal,
-    bool grouped);
 /// Cross-entropy of logits [n, classes] with labels [n], summed; -100 is ignored.
 CTTensor *_Nullable ct_cross_entropy_sum(CTTensor *logits, CTTensor *labels);
 /// Economy singular value decomposition of a matrix: U [m, k], S [k], Vᵀ [k, n].

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import JSON
 
@@ -132,7 +133,7 @@ public struct TokenCache: ExampleSource {
 
   /// Writes a cache; without ``commit(_:)`` nothing of it stays.
   final class Writer {
-    private let file: DurableFile
+    private let file: AtomicFile
     private let key: Key
     private var starts: [UInt64] = [0]
 
@@ -143,7 +144,7 @@ public struct TokenCache: ExampleSource {
       } catch {
         throw DataError("cannot make the folder: \(error.localizedDescription)", at: .init(file: folder.path))
       }
-      file = try DurableFile(path)
+      file = try AtomicFile(URL(fileURLWithPath: path))
       self.key = key
       try file.write([UInt8](repeating: 0, count: TokenCache.headerSize))
     }
@@ -160,7 +161,7 @@ public struct TokenCache: ExampleSource {
       let encoder = JSONEncoder()
       encoder.outputFormatting = .sortedKeys  // equal data give equal files
       let report = try encoder.encode(report)
-      try file.write(report)
+      try file.write([UInt8](report))
       var header = TokenCache.magic
       func append(_ value: some FixedWidthInteger) {
         header.append(contentsOf: withUnsafeBytes(of: value.littleEndian, Array.init))

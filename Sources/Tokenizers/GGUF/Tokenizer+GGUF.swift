@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import JSON
 import OrderedCollections
@@ -45,22 +46,14 @@ struct GGUFConverter {
     guard !vocabulary.tokens.isEmpty else {
       throw Self.malformed("`tokenizer.ggml.tokens` is empty")
     }
-    guard vocabulary.tokenTypes.isEmpty || vocabulary.tokenTypes.count == vocabulary.tokens.count else {
+    let types = vocabulary.tokenTypes ?? vocabulary.tokens.map { _ in .normal }
+    guard types.count == vocabulary.tokens.count else {
       throw Self.malformed(
-        "`tokenizer.ggml.token_type` has \(vocabulary.tokenTypes.count) entries for "
-          + "\(vocabulary.tokens.count) tokens")
+        "`tokenizer.ggml.token_type` has \(types.count) entries for \(vocabulary.tokens.count) tokens")
     }
-    var types: [GGUFVocabulary.TokenType] = []
-    for value in vocabulary.tokenTypes {
-      guard let type = GGUFVocabulary.TokenType(rawValue: value) else {
-        throw Self.malformed("`tokenizer.ggml.token_type` holds \(value)")
-      }
-      types.append(type)
-    }
-    if types.isEmpty { types = vocabulary.tokens.map { _ in .normal } }
     for (key, id) in [
-      ("bos", vocabulary.bosTokenID), ("eos", vocabulary.eosTokenID),
-      ("unknown", vocabulary.unknownTokenID), ("padding", vocabulary.paddingTokenID),
+      ("bos", vocabulary.beginningOfSequenceID), ("eos", vocabulary.endOfSequenceID),
+      ("unknown", vocabulary.unknownID), ("padding", vocabulary.paddingID),
     ] {
       guard let id, !vocabulary.tokens.indices.contains(id) else { continue }
       throw Self.malformed(
@@ -68,7 +61,7 @@ struct GGUFConverter {
     }
     self.vocabulary = vocabulary
     self.types = types
-    kind = make(vocabulary.addSpacePrefix ?? false)
+    kind = make(vocabulary.addsSpacePrefix ?? false)
   }
 
   private static func malformed(_ what: String) -> TokenizerError {
@@ -102,8 +95,8 @@ struct GGUFConverter {
       ])
     }
     var merges: [JSONValue] = []
-    merges.reserveCapacity(vocabulary.merges.count)
-    for (index, line) in vocabulary.merges.enumerated() {
+    merges.reserveCapacity(vocabulary.merges?.count ?? 0)
+    for (index, line) in (vocabulary.merges ?? []).enumerated() {
       let (left, right) = try BPE.pair(line, index)
       merges.append(.array([.string(left), .string(right)]))
     }
@@ -124,8 +117,8 @@ struct GGUFConverter {
 
   /// The template with the tokens at the start and end of a text; nil where none is added.
   private func template() throws(TokenizerError) -> JSONValue? {
-    let addsBOS = vocabulary.addBOSToken ?? kind.addsBOSToken
-    let addsEOS = vocabulary.addEOSToken ?? false
+    let addsBOS = vocabulary.addsBeginningOfSequence ?? kind.addsBOSToken
+    let addsEOS = vocabulary.addsEndOfSequence ?? false
     guard addsBOS || addsEOS else { return nil }
     var special: OrderedDictionary<String, JSONValue> = [:]
     func piece(_ id: Int?, _ key: String, _ type: Int) throws(TokenizerError) -> JSONValue {
@@ -139,9 +132,9 @@ struct GGUFConverter {
     }
     func sequence(_ name: String, _ type: Int) throws(TokenizerError) -> [JSONValue] {
       var pieces: [JSONValue] = []
-      if addsBOS { pieces.append(try piece(vocabulary.bosTokenID, "bos", type)) }
+      if addsBOS { pieces.append(try piece(vocabulary.beginningOfSequenceID, "bos", type)) }
       pieces.append(["Sequence": ["id": .string(name), "type_id": .integer(type)]])
-      if addsEOS { pieces.append(try piece(vocabulary.eosTokenID, "eos", type)) }
+      if addsEOS { pieces.append(try piece(vocabulary.endOfSequenceID, "eos", type)) }
       return pieces
     }
     let first = try sequence("A", 0)
@@ -164,10 +157,10 @@ struct GGUFConverter {
   /// The tokens with a role: the contents of `special_tokens_map.json`.
   private var roles: OrderedDictionary<String, JSONValue> {
     var members: OrderedDictionary<String, JSONValue> = [:]
-    members["bos_token"] = token(vocabulary.bosTokenID)
-    members["eos_token"] = token(vocabulary.eosTokenID)
-    members["unk_token"] = token(vocabulary.unknownTokenID)
-    members["pad_token"] = token(vocabulary.paddingTokenID)
+    members["bos_token"] = token(vocabulary.beginningOfSequenceID)
+    members["eos_token"] = token(vocabulary.endOfSequenceID)
+    members["unk_token"] = token(vocabulary.unknownID)
+    members["pad_token"] = token(vocabulary.paddingID)
     return members
   }
 

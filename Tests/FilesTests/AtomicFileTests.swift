@@ -1,5 +1,6 @@
-import Formats
+import Files
 import Foundation
+import TestSupport
 import Testing
 
 @Suite struct AtomicFileTests {
@@ -43,7 +44,7 @@ import Testing
   @Test("a full disk is an error that leaves everything as it was")
   func limit() throws {
     try withTemporaryFolder { folder in
-      let url = folder.appendingPathComponent("a.safetensors")
+      let url = folder.appendingPathComponent("a.bin")
       try AtomicFile.write(Data("old".utf8), to: url)
       // The limit on file sizes fails a write just as a full disk does; other tests of this process write less.
       signal(SIGXFSZ, SIG_IGN)
@@ -57,25 +58,35 @@ import Testing
       var small = rlimit(rlim_cur: 32 << 20, rlim_max: old.rlim_max)
       setrlimit(resource, &small)
       defer { setrlimit(resource, &old) }
-      let large = TensorToWrite(name: "w", dtype: .uint8, shape: [40 << 20]) { consume in
-        try [UInt8](repeating: 1, count: 40 << 20).withUnsafeBytes(consume)
+      expectFileError(.inputOutput(errno: EFBIG), "nothing was overwritten") {
+        try AtomicFile.write(Data(count: 40 << 20), to: url)
       }
-      expectFormatError(.inputOutput(errno: EFBIG), "nothing was overwritten") {
-        try Safetensors.write([large], to: url)
-      }
-      #expect(try listing(folder) == ["a.safetensors"])
+      #expect(try listing(folder) == ["a.bin"])
       #expect(try String(contentsOf: url, encoding: .utf8) == "old")
+    }
+  }
+
+  @Test("the beginning can be written over before the commit, and writing goes on at the end")
+  func overwriting() throws {
+    try withTemporaryFolder { folder in
+      let url = folder.appendingPathComponent("a.bin")
+      try AtomicFile.write(url) { file in
+        try file.write("....body")
+        try file.overwriteStart(Array("head".utf8))
+        try file.write("tail")
+      }
+      #expect(try String(contentsOf: url, encoding: .utf8) == "headbodytail")
     }
   }
 
   @Test("folders that do not exist and targets that are no files are errors")
   func targets() throws {
     try withTemporaryFolder { folder in
-      expectFormatError(.notFound, "missing/a") {
+      expectFileError(.notFound, "missing/a") {
         _ = try AtomicFile(folder.appendingPathComponent("missing/a"))
       }
-      expectFormatError(.mismatch, "regular") { _ = try AtomicFile(folder) }
-      expectFormatError(.mismatch, "regular") { _ = try AtomicFile(URL(fileURLWithPath: "/dev/full")) }
+      expectFileError(.mismatch, "regular") { _ = try AtomicFile(folder) }
+      expectFileError(.mismatch, "regular") { _ = try AtomicFile(URL(fileURLWithPath: "/dev/full")) }
     }
   }
 }
@@ -119,7 +130,7 @@ import Testing
       #expect(try listing(folder) == ["c"])
       #expect(try String(contentsOf: target.appendingPathComponent("a"), encoding: .utf8) == "1")
       try write("x", folder.appendingPathComponent("file"))
-      expectFormatError(.mismatch, "file") {
+      expectFileError(.mismatch, "file") {
         try AtomicDirectory.write(folder.appendingPathComponent("file")) { _ in }
       }
     }
@@ -134,7 +145,7 @@ import Testing
       at: folder.appendingPathComponent("inner"), withIntermediateDirectories: true)
     try AtomicDirectory.remove(folder)
     #expect(try FileManager.default.contentsOfDirectory(atPath: parent.path).isEmpty)
-    #expect(throws: FormatError.self) { try AtomicDirectory.remove(folder) }
+    #expect(throws: FileError.self) { try AtomicDirectory.remove(folder) }
   }
 
   @Test("recovery puts back the old folder and removes half-written ones of dead processes")

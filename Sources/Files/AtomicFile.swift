@@ -34,7 +34,7 @@ public final class AtomicFile {
       mode = permissions
     } else if stat(url.path, &status) == 0 {
       guard status.st_mode & S_IFMT == S_IFREG else {
-        throw FormatError(
+        throw FileError(
           .mismatch, in: url, "there is something here that is not a regular file",
           remedy: "Choose another name")
       }
@@ -42,13 +42,13 @@ public final class AtomicFile {
       keepMode = true
     }
     descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
-    guard descriptor >= 0 else { throw FormatError.system(errno, url, "create a temporary file beside it") }
+    guard descriptor >= 0 else { throw FileError(errno: errno, in: url, "create a temporary file beside it") }
     if keepMode { _ = fchmod(descriptor, mode) }  // not subject to the umask
   }
 
   deinit { discard() }
 
-  /// Writes all files of `body`, or leaves everything as it was.
+  /// Writes what `body` writes, or leaves everything as it was.
   public static func write<R>(_ url: URL, permissions: mode_t? = nil, _ body: (AtomicFile) throws -> R) throws
     -> R
   {
@@ -84,6 +84,19 @@ public final class AtomicFile {
 
   public func write(_ text: String) throws { try write(Array(text.utf8)) }
 
+  /// Writes over the beginning of what was written, for headers that hold what is only known at the end.
+  public func overwriteStart(_ bytes: [UInt8]) throws {
+    precondition(bytes.count <= count, "the beginning is longer than the file")
+    try flush()
+    guard lseek(descriptor, 0, SEEK_SET) == 0 else {
+      throw FileError(errno: errno, in: url, "go to the start of the file")
+    }
+    try bytes.withUnsafeBytes { try writeThrough($0) }
+    guard lseek(descriptor, 0, SEEK_END) >= 0 else {
+      throw FileError(errno: errno, in: url, "go to the end of the file")
+    }
+  }
+
   /// Makes the contents durable and puts the file in its place.
   public func commit() throws {
     try finish()
@@ -92,16 +105,16 @@ public final class AtomicFile {
 
   /// Makes the contents durable but leaves the file aside. `place()` does the rest: with several files, all can be
   /// finished before the first one is put in its place.
-  func finish() throws {
+  package func finish() throws {
     precondition(descriptor >= 0, "commit after commit or discard")
     do {
       try flush()
-      guard fsync(descriptor) == 0 else { throw FormatError.system(errno, url, "write the file to disk") }
+      guard fsync(descriptor) == 0 else { throw FileError(errno: errno, in: url, "write the file to disk") }
       let closing = descriptor
       descriptor = -1
       isFinished = true
       // NFS and quotas report a failed write as late as here.
-      guard close(closing) == 0 else { throw FormatError.system(errno, url, "close the file") }
+      guard close(closing) == 0 else { throw FileError(errno: errno, in: url, "close the file") }
     } catch {
       discard()
       throw error
@@ -109,12 +122,12 @@ public final class AtomicFile {
   }
 
   /// Renames the finished file over the target.
-  func place() throws {
+  package func place() throws {
     precondition(isFinished, "place before finish")
     guard rename(temporary.path, url.path) == 0 else {
       let number = errno
       discard()
-      throw FormatError.system(number, url, "put the new file in its place")
+      throw FileError(errno: number, in: url, "put the new file in its place")
     }
     isFinished = false
     try synchronizeFolder(url.deletingLastPathComponent())
@@ -152,7 +165,7 @@ public final class AtomicFile {
       #endif
       if written < 0 {
         if errno == EINTR { continue }
-        throw FormatError.system(errno, url, "write the file")
+        throw FileError(errno: errno, in: url, "write the file")
       }
       rest = UnsafeRawBufferPointer(rebasing: rest[written...])
     }
@@ -165,13 +178,13 @@ func temporarySuffix() -> String {
 }
 
 /// Makes the entries of a folder (creations, renames, removals) durable.
-func synchronizeFolder(_ folder: URL) throws {
+package func synchronizeFolder(_ folder: URL) throws {
   let path = folder.path.isEmpty ? "." : folder.path
   let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-  guard descriptor >= 0 else { throw FormatError.system(errno, folder, "open the folder") }
+  guard descriptor >= 0 else { throw FileError(errno: errno, in: folder, "open the folder") }
   defer { close(descriptor) }
   // EINVAL: some network file systems do not know fsync on folders and order renames themselves.
   guard fsync(descriptor) == 0 || errno == EINVAL else {
-    throw FormatError.system(errno, folder, "write the folder to disk")
+    throw FileError(errno: errno, in: folder, "write the folder to disk")
   }
 }

@@ -20,16 +20,16 @@ public enum AtomicDirectory {
     var status = stat()
     let exists = lstat(target.path, &status) == 0
     if exists, status.st_mode & S_IFMT != S_IFDIR {
-      throw FormatError(
+      throw FileError(
         .mismatch, in: target, "there is a file or link where a folder is to be written",
         remedy: "Choose another name")
     }
     do { try FileManager.default.createDirectory(at: parent, withIntermediateDirectories: true) } catch {
-      throw FormatError(
+      throw FileError(
         .inputOutput(errno: EIO), in: parent, "cannot create the folder: \(error.localizedDescription)",
         remedy: "Check the path and its permissions")
     }
-    guard mkdir(fresh.path, 0o777) == 0 else { throw FormatError.system(errno, fresh, "create the folder") }
+    guard mkdir(fresh.path, 0o777) == 0 else { throw FileError(errno: errno, in: fresh, "create the folder") }
     do {
       let result = try body(fresh)
       try synchronizeTree(fresh)
@@ -39,7 +39,7 @@ public enum AtomicDirectory {
           aside: parent.appendingPathComponent("\(target.lastPathComponent).old-\(suffix)"))
       } else {
         guard rename(fresh.path, target.path) == 0 else {
-          throw FormatError.system(errno, target, "put the new folder in its place")
+          throw FileError(errno: errno, in: target, "put the new folder in its place")
         }
         try synchronizeFolder(parent)
       }
@@ -57,12 +57,12 @@ public enum AtomicDirectory {
     let aside = parent.appendingPathComponent(
       "\(target.lastPathComponent).\(temporarySuffix())", isDirectory: true)
     guard rename(target.path, aside.path) == 0 else {
-      throw FormatError.system(errno, target, "move the folder aside to remove it")
+      throw FileError(errno: errno, in: target, "move the folder aside to remove it")
     }
     // Before the first file goes, the folder must be known by its new name.
     try synchronizeFolder(parent)
     do { try FileManager.default.removeItem(at: aside) } catch {
-      throw FormatError(
+      throw FileError(
         .inputOutput(errno: EIO), in: aside, "cannot remove the folder: \(error.localizedDescription)",
         remedy: "Remove it by hand")
     }
@@ -83,7 +83,7 @@ public enum AtomicDirectory {
       if let rest = sibling.dropping(prefix: "\(name).old-tmp-"), !ownerIsAlive(rest) {
         if access(target.path, F_OK) != 0 {
           guard rename(leftover.path, target.path) == 0 else {
-            throw FormatError.system(errno, target, "put back the folder \(quoted(sibling))")
+            throw FileError(errno: errno, in: target, "put back the folder `\(sibling)`")
           }
         } else {
           try? FileManager.default.removeItem(at: leftover)
@@ -119,15 +119,15 @@ public enum AtomicDirectory {
       return
     }
     guard errno == EINVAL || errno == ENOSYS || errno == ENOTSUP else {
-      throw FormatError.system(errno, target, "put the new folder in its place")
+      throw FileError(errno: errno, in: target, "put the new folder in its place")
     }
     guard rename(target.path, aside.path) == 0 else {
-      throw FormatError.system(errno, target, "move the old folder aside")
+      throw FileError(errno: errno, in: target, "move the old folder aside")
     }
     guard rename(fresh.path, target.path) == 0 else {
       let number = errno
       _ = rename(aside.path, target.path)
-      throw FormatError.system(number, target, "put the new folder in its place")
+      throw FileError(errno: number, in: target, "put the new folder in its place")
     }
     try synchronizeFolder(parent)
     try? FileManager.default.removeItem(at: aside)
@@ -154,22 +154,24 @@ public enum AtomicDirectory {
     do {
       entries = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
     } catch {
-      throw FormatError(
+      throw FileError(
         .inputOutput(errno: EIO), in: folder, "cannot list the folder: \(error.localizedDescription)",
         remedy: "Check the disk and the path, then try again")
     }
     for entry in entries {
       var status = stat()
       guard lstat(entry.path, &status) == 0 else {
-        throw FormatError.system(errno, entry, "read the file's kind")
+        throw FileError(errno: errno, in: entry, "read the file's kind")
       }
       if status.st_mode & S_IFMT == S_IFDIR {
         try synchronizeTree(entry)
       } else if status.st_mode & S_IFMT == S_IFREG {
         let descriptor = open(entry.path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw FormatError.system(errno, entry, "open the file") }
+        guard descriptor >= 0 else { throw FileError(errno: errno, in: entry, "open the file") }
         defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw FormatError.system(errno, entry, "write the file to disk") }
+        guard fsync(descriptor) == 0 else {
+          throw FileError(errno: errno, in: entry, "write the file to disk")
+        }
       }
     }
     try synchronizeFolder(folder)
