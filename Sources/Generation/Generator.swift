@@ -176,10 +176,12 @@ public final class Generator {
         "Prompt \(index + 1) has no tokens, and a model can only continue something. Give it at least one, for instance "
           + "the token that begins a text.")
     }
-    guard prompt.count < model.contextLength else {
+    guard prompt.count < context else {
+      let virtual = model.contextLength - context
       throw GenerationError(
         "Prompt \(index + 1) has \(prompt.count) tokens, and the model's context ends at \(model.contextLength), the "
-          + "answer included. Shorten the prompt.")
+          + "answer \(virtual > 0 ? "and the adapter's \(virtual) virtual tokens " : "")included. Shorten the prompt."
+      )
     }
     let vocabulary = model.vocabularySize
     if let token = prompt.first(where: { $0 < 0 || $0 >= vocabulary }) {
@@ -189,9 +191,12 @@ public final class Generator {
     }
   }
 
+  /// The context that is left for prompt and answer.
+  private var context: Int { model.contextLength - (model.virtualTokens?.count ?? 0) }
+
   private func limit(promptCount: Int, _ config: GenerationConfig) -> (Int, FinishReason) {
     let wanted = config.limit(promptCount: promptCount)
-    let possible = model.contextLength - promptCount
+    let possible = context - promptCount
     // At least the one token that reading the prompt gives.
     return wanted <= possible ? (max(1, wanted), .length) : (possible, .contextLength)
   }

@@ -15,6 +15,12 @@ public protocol CausalLanguageModel: Module {
   /// The longest sequence that the positions were trained for.
   var contextLength: Int { get }
 
+  /// The heads of the attention layers.
+  var attentionShape: AttentionShape { get }
+
+  /// What an adapter puts before each sequence; nil is nothing.
+  var virtualTokens: VirtualTokens? { get set }
+
   /// Whether layers are run again in the backward pass instead of keeping what they computed.
   var usesGradientCheckpointing: Bool { get set }
 
@@ -22,7 +28,25 @@ public protocol CausalLanguageModel: Module {
   func optimizeLayout() throws
 
   /// `[T, hidden]`: the states after the last norm, from which ``outputEmbedding`` makes logits.
+  ///
+  /// ``virtualTokens`` are read before each sequence that begins here, and have no rows in the result. They count in the
+  /// lengths of a cache.
   func hiddenStates(_ input: ModelInput) throws -> Tensor
+}
+
+/// The sizes of a model's attention.
+public struct AttentionShape: Sendable, Hashable {
+  public let headCount: Int
+  /// Heads of keys and values, which divide the others among them.
+  public let keyValueHeadCount: Int
+  /// Features of each head.
+  public let headDimension: Int
+
+  public init(headCount: Int, keyValueHeadCount: Int, headDimension: Int) {
+    self.headCount = headCount
+    self.keyValueHeadCount = keyValueHeadCount
+    self.headDimension = headDimension
+  }
 }
 
 /// What a model reads in one pass.
@@ -56,6 +80,9 @@ extension CausalLanguageModel {
   public var dtype: DType { inputEmbedding.weight.value.dtype }
 
   public var vocabularySize: Int { inputEmbedding.weight.shape[0] }
+
+  /// Features of each token between the layers.
+  public var hiddenSize: Int { inputEmbedding.weight.shape[1] }
 
   /// Logits `[T, vocabulary]` of every position; for looking at, not for training.
   public func logits(_ input: ModelInput) throws -> Tensor {

@@ -5,7 +5,7 @@ import Torch
 // MLP, residual connections. Shapes: T tokens of all sequences, hidden features, heads × headDim.
 
 /// Attention with rotary positions and grouped key-value heads.
-public final class DecoderAttention: Module {
+public final class DecoderAttention: Module, Sublayer {
   public let qProj: Linear
   public let kProj: Linear
   public let vProj: Linear
@@ -15,6 +15,9 @@ public final class DecoderAttention: Module {
   private let layerIndex: Int
   /// Query, key and value, which read the same input.
   let projections: LinearGroup
+
+  public var kind: SublayerKind { .attention }
+  public var adapters: [any SublayerAdapter] = []
 
   init(_ configuration: DecoderConfiguration, layerIndex: Int) throws {
     self.configuration = configuration
@@ -30,19 +33,21 @@ public final class DecoderAttention: Module {
   }
 
   /// `[T, hidden]` → `[T, hidden]`.
-  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?)
-    throws
-    -> Tensor
-  {
+  func callAsFunction(
+    _ input: Tensor, rotary: RotaryTables, layout tokenLayout: RaggedLayout, cache: KeyValueCache?,
+    prefix: KeyValuePrefix?
+  ) throws -> Tensor {
+    let layout = prefix?.woven.layout ?? tokenLayout
     let (heads, keyHeads) = (configuration.headCount, configuration.keyValueHeadCount)
     let headDimension = configuration.headDimension
     let scale = 1 / Double(headDimension).squareRoot()
     let window = configuration.slidingWindow(layer: layerIndex)
 
-    let output: Tensor  // [T, heads, headDim]
+    var output: Tensor  // [T, heads, headDim]
     if let projected = try projections(input) {  // [T, (heads + 2 · keyHeads) · headDim]
-      let fused = try rotary.rotate(projected, first: heads + keyHeads)
+      var fused = try rotary.rotate(projected, first: heads + keyHeads)
         .reshaped(-1, heads + 2 * keyHeads, headDimension)
+      if let prefix { fused = try prefix.weave(fused: fused) }
       if let cache {
         let parts = try fused.split([heads, keyHeads, keyHeads], dimension: 1)
         output = try cache.attend(
@@ -52,9 +57,10 @@ public final class DecoderAttention: Module {
           fused: fused, keyValueHeads: keyHeads, layout: layout, scale: scale, window: window)
       }
     } else {
-      let query = try rotary.rotate(qProj(input), heads: heads)
-      let key = try rotary.rotate(kProj(input), heads: keyHeads)
-      let value = try vProj(input).reshaped(-1, keyHeads, headDimension)
+      var query = try rotary.rotate(qProj(input), heads: heads)
+      var key = try rotary.rotate(kProj(input), heads: keyHeads)
+      var value = try vProj(input).reshaped(-1, keyHeads, headDimension)
+      if let prefix { (query, key, value) = try prefix.weave(query, key, value) }
       output =
         if let cache {
           try cache.attend(layer: layerIndex, query, key, value, layout: layout, scale: scale, window: window)
@@ -62,6 +68,7 @@ public final class DecoderAttention: Module {
           try raggedAttention(query, key, value, layout: layout, scale: scale, window: window)
         }
     }
+    if let prefix { output = try prefix.woven.tokens(of: output) }
     return try oProj(output.reshaped(-1, heads * headDimension))
   }
 
@@ -69,7 +76,7 @@ public final class DecoderAttention: Module {
 }
 
 /// down(act(gate(x)) · up(x)) (Shazeer 2020, arXiv:2002.05202).
-public final class DecoderMLP: Module {
+public final class DecoderMLP: Module, Sublayer {
   public let gateProj: Linear
   public let upProj: Linear
   public let downProj: Linear
@@ -78,6 +85,9 @@ public final class DecoderMLP: Module {
   private let className: String
   /// Gate and up, which read the same input.
   let projections: LinearGroup
+
+  public var kind: SublayerKind { .feedForward }
+  public var adapters: [any SublayerAdapter] = []
 
   init(_ configuration: DecoderConfiguration) throws {
     className = configuration.className
@@ -117,12 +127,15 @@ public final class DecoderLayer: Module {
   }
 
   /// `[T, hidden]` → `[T, hidden]`.
-  func callAsFunction(_ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?)
-    throws
-    -> Tensor
-  {
-    let attended = try input + selfAttn(inputLayernorm(input), rotary: rotary, layout: layout, cache: cache)
-    return try attended + mlp(postAttentionLayernorm(attended))
+  func callAsFunction(
+    _ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?,
+    prefix: KeyValuePrefix?
+  ) throws -> Tensor {
+    let read = try inputLayernorm(input)
+    let attention = try selfAttn(read, rotary: rotary, layout: layout, cache: cache, prefix: prefix)
+    let attended = try input + selfAttn.adapted(attention, input: read, residual: input)
+    let normed = try postAttentionLayernorm(attended)
+    return try attended + mlp.adapted(mlp(normed), input: normed, residual: attended)
   }
 
   public override var typeName: String { className + "DecoderLayer" }
@@ -150,20 +163,30 @@ public final class DecoderModel: Module {
   }
 
   /// Tokens `[T]` → `[T, hidden]`.
-  func callAsFunction(_ input: ModelInput, checkpointing: Bool) throws -> Tensor {
-    let (layout, cache) = (input.layout, input.cache)
-    let reached = layout.sequences.enumerated().map { $1.count + (cache?.lengths[$0] ?? 0) }
+  func callAsFunction(_ input: ModelInput, virtualTokens: VirtualTokens?, checkpointing: Bool) throws
+    -> Tensor
+  {
+    let cache = input.cache
+    let rows = try LayerRows(input, embeddings: embedTokens(input.tokens), virtualTokens: virtualTokens)
+    let (layout, readLayout) = (rows.layout, rows.readLayout)
+    let reached = readLayout.sequences.enumerated().map { $1.count + (cache?.lengths[$0] ?? 0) }
     let rotary = try rotaryEmb(layout, lengths: reached)
 
-    var hidden = try embedTokens(input.tokens)
-    for layer in layers {
+    var hidden = rows.embeddings
+    for (index, layer) in layers.enumerated() {
+      let prefix = rows.prefixes?[index]
       if checkpointing, cache == nil {
-        hidden = try checkpointed([hidden]) { try layer($0[0], rotary: rotary, layout: layout, cache: nil) }
+        // The prefix is an input: what it is computed from must be gone back through once, not once for each layer.
+        hidden = try checkpointed([hidden] + (prefix.map { [$0.keys, $0.values] } ?? [])) { inputs in
+          let prefix = prefix.map { KeyValuePrefix(keys: inputs[1], values: inputs[2], woven: $0.woven) }
+          return try layer(inputs[0], rotary: rotary, layout: layout, cache: nil, prefix: prefix)
+        }
       } else {
-        hidden = try layer(hidden, rotary: rotary, layout: layout, cache: cache)
+        hidden = try layer(hidden, rotary: rotary, layout: layout, cache: cache, prefix: prefix)
       }
     }
-    cache?.advance(layout)
+    cache?.advance(readLayout)
+    hidden = try rows.tokens(of: hidden)
     return try norm(hidden)
   }
 
@@ -179,6 +202,8 @@ public final class DecoderForCausalLM: Module, CausalLanguageModel {
   public let family: ModelFamily
   public let layerCount: Int
   public let contextLength: Int
+  public let attentionShape: AttentionShape
+  public var virtualTokens: VirtualTokens?
   public var usesGradientCheckpointing = false
 
   private let className: String
@@ -193,6 +218,9 @@ public final class DecoderForCausalLM: Module, CausalLanguageModel {
     self.family = family
     layerCount = decoder.layerCount
     contextLength = decoder.contextLength
+    attentionShape = AttentionShape(
+      headCount: decoder.headCount, keyValueHeadCount: decoder.keyValueHeadCount,
+      headDimension: decoder.headDimension)
     className = decoder.className
   }
 
@@ -207,7 +235,7 @@ public final class DecoderForCausalLM: Module, CausalLanguageModel {
   }
 
   public func hiddenStates(_ input: ModelInput) throws -> Tensor {
-    try model(input, checkpointing: usesGradientCheckpointing)
+    try model(input, virtualTokens: virtualTokens, checkpointing: usesGradientCheckpointing)
   }
 
   public override var typeName: String { className + "ForCausalLM" }

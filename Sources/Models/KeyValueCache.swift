@@ -5,7 +5,7 @@ import Torch
 ///
 /// Sequences have their own lengths; nothing is padded but the reserve at each end.
 public final class KeyValueCache {
-  /// Tokens read so far, by sequence.
+  /// Tokens read so far, by sequence, virtual ones included.
   public private(set) var lengths: [Int]
   private var layers: [Layer?]
 

@@ -33,6 +33,13 @@ public struct RaggedLayout {
     self.positions = try Tensor(positions.map(Int64.init), device: device)
   }
 
+  /// With positions that are on their device already, int64 `[T]`.
+  package init(offsets: [Int], positions: Tensor) throws {
+    self.offsets = offsets
+    offsetsTensor = try Tensor(offsets.map(Int32.init))
+    self.positions = positions
+  }
+
   public var sequenceCount: Int { offsets.count - 1 }
   public var tokenCount: Int { offsets.last! }
   public var sequences: [Range<Int>] { zip(offsets, offsets.dropFirst()).map { $0..<$1 } }
