@@ -21,7 +21,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-BASES = Path(__file__).resolve().parent.parent / "Tests" / "ModelsTests" / "Fixtures"
+TESTS = Path(__file__).resolve().parent.parent / "Tests"
+BASES = TESTS / "ModelsTests" / "Fixtures"
+sys.path.insert(0, str(TESTS / "AdaptersTests" / "Fixtures"))
+import bottleneck  # noqa: E402
+
 # Relative to the largest logit: fp32 sums in another order.
 TOLERANCE = 1e-5
 # Of PEFT's warnings, those that say that file and model do not fit: "Found missing adapter keys while loading the
@@ -57,12 +61,14 @@ def check(folder: Path):
 
     def logits(model):
         with torch.no_grad():
-            return [model(graft[f"input_ids.{index}"][None]).logits[0] for index in range(count)]
+            # Methods with virtual tokens give logits for those, too; the last ones are the sequence's own.
+            sequences = [graft[f"input_ids.{index}"] for index in range(count)]
+            return [model(tokens[None]).logits[0][-len(tokens) :] for tokens in sequences]
 
     before = logits(base)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = PeftModel.from_pretrained(base, folder).eval()
+        model = load(base, folder).eval()
     complaints = [str(one.message) for one in caught if any(word in str(one.message).lower() for word in FAULTS)]
     after = logits(model)
 
@@ -77,6 +83,16 @@ def check(folder: Path):
     if not effect > 1e-3:
         return "the adapter does nothing", difference, effect
     return None, difference, effect
+
+
+def load(base, folder: Path):
+    """The base with the adapter: by PEFT, or by our own PyTorch module where PEFT has no such method."""
+    configuration = json.loads((folder / "adapter_config.json").read_text())
+    if configuration["peft_type"] != "BOTTLENECK":
+        return PeftModel.from_pretrained(base, folder)
+    bottleneck.attach(base, {key: configuration[key] for key in bottleneck.DEFAULTS})
+    bottleneck.load(base, load_file(folder / "adapter_model.safetensors"))
+    return base
 
 
 if __name__ == "__main__":

@@ -37,9 +37,8 @@ public protocol Adapter: AnyObject {
   /// What PEFT prints in place of the layer at `path`; nil, which is the default, where the adapter does nothing.
   func printedLayer(at path: String) -> PrintedLayer?
 
-  /// What PEFT prints beside the base, for methods that leave its layers alone, such as the encoder of a prompt; none by
-  /// default.
-  var printedBeside: [(name: String, module: PrintedModule)] { get }
+  /// What PEFT prints beside the base (`prompt_encoder`), for methods that leave its layers alone; nil by default.
+  var printedEncoder: PrintedModule? { get }
 
   // MARK: Files
 
@@ -66,7 +65,7 @@ public protocol Adapter: AnyObject {
 
 extension Adapter {
   public func printedLayer(at path: String) -> PrintedLayer? { nil }
-  public var printedBeside: [(name: String, module: PrintedModule)] { [] }
+  public var printedEncoder: PrintedModule? { nil }
   public var storedTensors: [AdapterTensor] { parameters.map { AdapterTensor(key: $0.key, $0.parameter) } }
   public var trainingState: [AdapterTensor] { [] }
   public func prepareTraining(totalSteps: Int) throws {}

@@ -20,6 +20,19 @@ public protocol AdapterConfiguration: Sendable {
   /// The method's own fields under PEFT's names.
   var ownFields: OrderedDictionary<String, JSONValue> { get }
 
+  /// Tokens that the method puts before each sequence, and that count towards the model's context; none by default.
+  var virtualTokenCount: Int { get }
+
+  /// Makes tokens of the texts among the settings, which an adapter that starts from them needs; nothing by default.
+  ///
+  /// - Parameter encode: tokens of a text by the model's tokenizer.
+  mutating func encodeTexts(_ encode: (String) throws -> [Int32]) throws
+
+  /// Fills in the sizes of the model that the method's file records; nothing by default.
+  ///
+  /// - Throws: ``AdapterError`` when the settings name those of another model.
+  mutating func complete(for model: any CausalLanguageModel) throws
+
   /// A new adapter for `model`, initialised but not yet in use.
   ///
   /// - Throws: ``AdapterError`` when the settings do not fit the model.
@@ -84,6 +97,9 @@ public struct CommonAdapterSettings: Sendable, Hashable {
 
 extension AdapterConfiguration {
   public static var tunerName: String { method.peftType.capitalized + "Model" }
+  public var virtualTokenCount: Int { 0 }
+  public mutating func encodeTexts(_ encode: (String) throws -> [Int32]) throws {}
+  public mutating func complete(for model: any CausalLanguageModel) throws {}
 
   /// `adapter_config.json` as PEFT writes it: indented by two, keys sorted.
   public var json: String {
@@ -124,7 +140,13 @@ public struct AdapterMethod: Sendable {
   public var name: String { peftType.lowercased() }
 
   /// Every method that Graft has.
-  public static let catalogue: [AdapterMethod] = [LoRAConfig.method]
+  public static let catalogue: [AdapterMethod] = [
+    LoRAConfig.method,
+    PromptTuningConfig.method,
+    PromptEncoderConfig.method,
+    PrefixTuningConfig.method,
+    BottleneckConfig.method,
+  ]
 
   /// The method called `peftType`, in any case.
   public static func named(_ peftType: String, in source: String) throws -> AdapterMethod {

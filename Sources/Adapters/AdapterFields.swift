@@ -43,6 +43,13 @@ public struct AdapterFields: Sendable {
     }
   }
 
+  /// A whole number, nil when there is none.
+  public func integer(_ key: String, minimum: Int = 1, maximum: Int = Int(Int32.max)) throws -> Int? {
+    try value(key, "a whole number from \(minimum) to \(maximum)") {
+      $0.intValue.flatMap { (minimum...maximum).contains($0) ? $0 : nil }
+    }
+  }
+
   public func number(_ key: String, default fallback: Double) throws -> Double {
     try value(key, "a finite number", fallback) { $0.doubleValue.flatMap { $0.isFinite ? $0 : nil } }
   }

@@ -64,6 +64,7 @@ public final class PEFTModel {
     if configuration.common.baseModelNameOrPath == nil {
       configuration.common.baseModelNameOrPath = base.configuration.nameOrPath
     }
+    try configuration.complete(for: base)
     try PEFTModel.checkName(name)
     guard entries[name] == nil else {
       throw AdapterError("There is an adapter `\(name)` on this model already; choose another name.")

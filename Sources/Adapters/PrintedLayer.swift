@@ -109,9 +109,17 @@ extension PEFTModel: CustomStringConvertible {
     let taskType = first.configuration.common.taskType
     let name = taskType == "CAUSAL_LM" ? "PeftModelForCausalLM" : "PeftModel"
     // Methods that leave the layers alone stand beside the model, not around it.
-    let beside = first.adapter.printedBeside
-    guard beside.isEmpty else {
-      return PrintedModule(name, children: [("base_model", tree)] + beside).description
+    let encoders = entries.compactMap { name, entry in
+      entry.adapter.printedEncoder.map { (name: name, module: $0) }
+    }
+    guard encoders.isEmpty else {
+      return PrintedModule(
+        name,
+        children: [
+          ("base_model", tree), ("prompt_encoder", .moduleDict(encoders)),
+          ("word_embeddings", base.inputEmbedding.printed()),
+        ]
+      ).description
     }
     let tuner = PrintedModule(type(of: first.configuration).tunerName, children: [("model", tree)])
     return PrintedModule(name, children: [("base_model", tuner)]).description

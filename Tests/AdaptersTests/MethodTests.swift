@@ -44,6 +44,12 @@ import Torch
     let adapter = try AdapterFixture(name)
     let model = try adapter.load()
     let before = try adapter.logits(model.base)
+    if let reason = adapter.facts["unmergeable"]?.stringValue {
+      expectError(reason) { try model.mergeAdapter() }
+      #expect(model.mergedAdapters.isEmpty && model.activeAdapters == ["default"])
+      #expect(try adapter.logits(model.base) == before)
+      return
+    }
     try model.mergeAdapter()
     #expect(model.mergedAdapters == ["default"] && model.activeAdapters.isEmpty)
     #expect(try adapter.error(model.base, "logits") < 2 * tolerance)
@@ -60,6 +66,7 @@ import Torch
   @Test("unloading leaves the merged base alone", arguments: adapterFixtures)
   func unloading(_ name: String) throws {
     let adapter = try AdapterFixture(name)
+    guard adapter.facts["unmergeable"] == nil else { return }
     let merged = try adapter.load().mergeAndUnload()
     #expect(try adapter.error(merged, "logits") < 2 * tolerance)
     for (path, module) in merged.namedModules() {
@@ -89,8 +96,14 @@ import Torch
     guard let matched = adapter.facts["matched"]?.arrayValue else { return }
     let model = try adapter.load()
     #expect(try model.targets("default") == matched.compactMap(\.stringValue))
+    // Of some methods, a file does not hold all that is trained.
+    guard adapter.facts["loaded_line"] == nil else {
+      #expect(model.trainableParametersLine == adapter.facts["loaded_line"]?.stringValue)
+      return
+    }
     #expect(model.trainableParametersLine == adapter.facts["line"]?.stringValue)
     #expect(model.trainableParameters.count == adapter.facts["trainable"]?.arrayValue?.count)
+    guard adapter.facts["unmergeable"] == nil else { return }
     try model.mergeAdapter()
     try model.unmergeAdapter()
     #expect(model.trainableParametersLine == adapter.facts["line"]?.stringValue)
@@ -180,7 +193,8 @@ import Torch
     let adapter = try AdapterFixture(name)
     let configuration = try PEFTModel.readConfiguration(fixture(name))
     let model = try PEFTModel(base(adapter.baseName), configuration)
-    #expect(try adapter.error(model.base, "base_logits") < tolerance)
+    let isBase = adapter.facts["identity"]?.boolValue ?? true
+    #expect(try !isBase || adapter.error(model.base, "base_logits") < tolerance)
     if let matched = adapter.facts["matched"]?.arrayValue {
       #expect(try model.targets("default") == matched.compactMap(\.stringValue))
       #expect(model.trainableParametersLine == adapter.facts["line"]?.stringValue)
@@ -192,7 +206,7 @@ import Torch
     #expect(second.activeAdapters == ["default"])
     #expect(try adapter.error(second.base, "logits") < tolerance)
     try second.setAdapter("second")
-    #expect(try adapter.error(second.base, "base_logits") < tolerance)
+    #expect(try !isBase || adapter.error(second.base, "base_logits") < tolerance)
     try second.setAdapter("default")
     #expect(try adapter.error(second.base, "logits") < tolerance)
   }

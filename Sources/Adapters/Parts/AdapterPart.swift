@@ -79,7 +79,6 @@ class ComposedAdapter: Adapter {
     }
     return nil
   }
-  var printedBeside: [(name: String, module: PrintedModule)] { [] }
 
   func prepareTraining(totalSteps: Int) throws {}
   func penalty() throws -> Tensor? { nil }

@@ -48,11 +48,12 @@ public struct TrainingRun {
     try checkOutputDirectory()
     let device = try Device(choice: configuration.model.device)
     try Engine.prepare(device)
-    let adapter = try adapterConfiguration()
+    var adapter = try adapterConfiguration()
 
     let source = try PretrainedSource(configuration.model.modelNameOrPath)
     let tokenizer = try loadTokenizer(source)
-    try checkContext(source)
+    try adapter.encodeTexts { tokenizer.encode($0) }
+    try checkContext(source, virtualTokens: adapter.virtualTokenCount)
     let data = try await TrainingData(configuration.data, arguments, tokenizer: tokenizer)
     message("training data: \(data.trainReport)")
     if let report = data.validationReport { message("validation data: \(report)") }
@@ -142,12 +143,19 @@ public struct TrainingRun {
     return tokenizer
   }
 
-  private func checkContext(_ source: PretrainedSource) throws {
+  private func checkContext(_ source: PretrainedSource, virtualTokens: Int) throws {
     let context = try source.configuration.integer("max_position_embeddings", default: Int(Int32.max))
-    guard let maxLength = configuration.training.maxLength, maxLength > context else { return }
+    let left = context - virtualTokens
+    guard left > 0 else {
+      throw TrainingError(
+        "`num_virtual_tokens` is \(virtualTokens), and the model at \(source.url.path) has a context of \(context) tokens. "
+          + "Set num_virtual_tokens lower.")
+    }
+    guard let maxLength = configuration.training.maxLength, maxLength > left else { return }
+    let taken = virtualTokens > 0 ? ", of which `num_virtual_tokens` takes \(virtualTokens)" : ""
     throw TrainingError(
-      "`max_length` is \(maxLength), and the model at \(source.url.path) has a context of \(context) tokens. Set "
-        + "max_length to \(context) or less.")
+      "`max_length` is \(maxLength), and the model at \(source.url.path) has a context of \(context) tokens\(taken). Set "
+        + "max_length to \(left) or less.")
   }
 
   /// A run never writes over another's results.
