@@ -217,6 +217,14 @@ CTTensor *ct_cross_entropy_sum(CTTensor *logits, CTTensor *labels) {
   });
 }
 
+int ct_qr(CTTensor *matrix, CTTensor **q, CTTensor **r) {
+  return status([&] {
+    auto [orthogonal, triangular] = at::linalg_qr(borrow(matrix), /*mode=*/"reduced");
+    *q = hand_out(orthogonal);
+    *r = hand_out(triangular);
+  });
+}
+
 int ct_svd(CTTensor *matrix, CTTensor **u, CTTensor **s, CTTensor **vt) {
   return status([&] {
     auto [left, values, right] = at::linalg_svd(borrow(matrix), /*full_matrices=*/false);

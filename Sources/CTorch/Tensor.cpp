@@ -61,6 +61,10 @@ CTDevice ct_device(CTTensor *tensor) {
   return {static_cast<CTDeviceType>(device.type()), device.index()};
 }
 
+int64_t ct_version(CTTensor *tensor) {
+  return guarded<int64_t>(0, [&] { return static_cast<int64_t>(borrow(tensor).unsafeGetTensorImpl()->version_counter().current_version()); });
+}
+
 bool ct_is_contiguous(CTTensor *tensor) { return borrow(tensor).is_contiguous(); }
 
 void *ct_data(CTTensor *tensor) {

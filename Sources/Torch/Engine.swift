@@ -71,6 +71,18 @@ public enum RandomState {
     return try Tensor(owning: state).array(of: UInt8.self)
   }
 
+  /// Runs `body` with freshly seeded generators, and puts the generator of `device` back afterwards as it was.
+  package static func withSeed<Result>(_ seed: UInt64, device: Device = .cpu, _ body: () throws -> Result)
+    throws -> Result
+  {
+    let places = device.kind == .cpu ? [device] : [.cpu, device]
+    let states = try places.map { try capture($0) }
+    try RandomState.seed(seed)
+    let result = Swift.Result { try body() }
+    for (place, state) in zip(places, states) { try restore(state, device: place) }
+    return try result.get()
+  }
+
   public static func restore(_ state: [UInt8], device: Device = .cpu) throws {
     let tensor = try Tensor(state)
     guard ct_set_random_state(device.engineValue, tensor.handle) == 0 else {

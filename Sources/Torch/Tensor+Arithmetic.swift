@@ -92,15 +92,6 @@ extension Tensor {
   public func linear(_ weight: Tensor, bias: Tensor? = nil) throws -> Tensor {
     try Tensor.checked("linear", self, weight) { ct_linear(handle, weight.handle, bias?.handle) }
   }
-
-  /// Economy singular value decomposition of a matrix: U `[m, k]`, S `[k]`, Vᵀ `[k, n]`.
-  public func singularValueDecomposition() throws -> (u: Tensor, s: Tensor, vt: Tensor) {
-    var u: OpaquePointer?
-    var s: OpaquePointer?
-    var vt: OpaquePointer?
-    try checkedStatus("svd") { ct_svd(handle, &u, &s, &vt) }
-    return (Tensor(owning: u!), Tensor(owning: s!), Tensor(owning: vt!))
-  }
 }
 
 // MARK: - In place

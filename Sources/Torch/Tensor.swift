@@ -33,6 +33,8 @@ extension Tensor {
   public var dtype: DType { DType(engineValue: ct_dtype(handle)) }
   public var device: Device { Device(engineValue: ct_device(handle)) }
   public var isContiguous: Bool { ct_is_contiguous(handle) }
+  /// Grows with every change of the elements in place, through whichever view.
+  package var version: Int { Int(ct_version(handle)) }
 
   /// Bytes that the elements take, without sharing counted.
   public var byteCount: Int { count * dtype.byteCount }

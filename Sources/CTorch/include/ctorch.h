@@ -69,6 +69,8 @@ bool ct_is_contiguous(CTTensor *tensor);
 void *_Nullable ct_data(CTTensor *tensor);
 /// Identity of the storage: equal for views of the same memory.
 const void *_Nullable ct_storage(CTTensor *tensor);
+/// Counts the changes of the elements in place, through whichever view.
+int64_t ct_version(CTTensor *tensor);
 
 // MARK: Creation
 
@@ -163,6 +165,8 @@ CTTensor *_Nullable ct_layer_norm(
 CTTensor *_Nullable ct_dropout(CTTensor *input, double probability);
 /// Cross-entropy of logits [n, classes] with labels [n], summed; -100 is ignored.
 CTTensor *_Nullable ct_cross_entropy_sum(CTTensor *logits, CTTensor *labels);
+/// Economy QR decomposition of a matrix: Q [m, k] with orthonormal columns, R [k, n] upper triangular.
+int ct_qr(CTTensor *matrix, CTTensor *_Nullable *_Nonnull q, CTTensor *_Nullable *_Nonnull r);
 /// Economy singular value decomposition of a matrix: U [m, k], S [k], Vᵀ [k, n].
 int ct_svd(
     CTTensor *matrix, CTTensor *_Nullable *_Nonnull u, CTTensor *_Nullable *_Nonnull s,
