@@ -48,15 +48,18 @@ public struct CommonAdapterSettings: Sendable, Hashable {
   public var taskType: String?
   /// Modules trained in full and stored with the adapter, by the end of their name.
   public var modulesToSave: [String]?
+  /// Whether tied embeddings stay tied when one of them is trained; an option of the methods that have it.
+  public var ensureWeightTying: Bool
 
   public init(
     baseModelNameOrPath: String? = nil, revision: String? = nil, taskType: String? = "CAUSAL_LM",
-    modulesToSave: [String]? = nil
+    modulesToSave: [String]? = nil, ensureWeightTying: Bool = false
   ) {
     self.baseModelNameOrPath = baseModelNameOrPath
     self.revision = revision
     self.taskType = taskType
     self.modulesToSave = modulesToSave
+    self.ensureWeightTying = ensureWeightTying
   }
 
   /// The keys that every `adapter_config.json` may have.
@@ -80,6 +83,7 @@ public struct CommonAdapterSettings: Sendable, Hashable {
     revision = try fields.string("revision")
     taskType = try fields.string("task_type")
     modulesToSave = try fields.strings("modules_to_save")
+    ensureWeightTying = false
   }
 
   var fields: OrderedDictionary<String, JSONValue> {

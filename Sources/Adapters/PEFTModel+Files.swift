@@ -38,7 +38,7 @@ extension PEFTModel {
   }
 
   private func storedTensors(_ entry: Entry) -> [AdapterTensor] {
-    entry.adapter.storedTensors + entry.modulesToSave.map { AdapterTensor(key: $0.key, $0.replacement) }
+    entry.adapter.storedTensors + entry.modulesToSave.flatMap(\.storedTensors)
   }
 
   private func modelCard(_ configuration: any AdapterConfiguration) -> String {

@@ -18,7 +18,7 @@ public final class PEFTModel {
   struct Entry {
     var configuration: any AdapterConfiguration
     let adapter: any Adapter
-    let modulesToSave: [ParameterReplacement]
+    let modulesToSave: [any AdapterPart]
     /// Where those modules are.
     let savedPaths: Set<String>
   }
@@ -97,18 +97,24 @@ public final class PEFTModel {
   }
 
   private func modulesToSave(_ configuration: any AdapterConfiguration, beside adapter: any Adapter) throws
-    -> (replacements: [ParameterReplacement], paths: Set<String>)
+    -> (replacements: [any AdapterPart], paths: Set<String>)
   {
     guard let names = configuration.common.modulesToSave else { return ([], []) }
     let targeted = Set(adapter.targets)
+    let staysTied = configuration.common.ensureWeightTying && base.tiesEmbeddings
     var found: Set<String> = []
-    var replacements: [ParameterReplacement] = []
-    for (path, _) in base.namedModules() where !path.isEmpty {
+    var replacements: [any AdapterPart] = []
+    var tiedHead: String?
+    for (path, module) in base.namedModules() where !path.isEmpty {
       guard names.contains(where: { path.hasSuffix($0) }), !targeted.contains(path),
         // A module within one that is saved is saved with it.
         !found.contains(where: { path.hasPrefix($0 + ".") })
       else { continue }
       found.insert(path)
+      if staysTied, module === base.inputEmbedding || module === base.outputEmbedding {
+        tiedHead = base.namedModules().first { $0.module === base.outputEmbedding }?.path
+        continue
+      }
       for (key, place) in base.places(below: path) {
         replacements.append(try ParameterReplacement(key: key, place: place))
       }
@@ -118,7 +124,21 @@ public final class PEFTModel {
         "`modules_to_save` names `\(name)`, and this \(base.typeName) has no such module; `graft inspect` prints all names."
       )
     }
-    return (replacements, found)
+    return (try replacements + (tiedHead.map(tiedEmbeddings) ?? []), found)
+  }
+
+  /// One trained table for both ends of the model.
+  private func tiedEmbeddings(head: String) throws -> [any AdapterPart] {
+    let table = base.inputEmbedding
+    let path = base.namedModules().first { $0.module === table }!.path
+    let replacement = try ParameterReplacement(key: "\(path).weight", place: .table(table))
+    let value = replacement.replacement
+    return [
+      replacement,
+      TiedHeadPart(
+        path: head, head: base.outputEmbedding, table: table, change: nil,
+        copies: [("weight", value.shape, { try value.value.detached() })]),
+    ]
   }
 
   func entry(_ name: String) throws -> Entry {
@@ -167,7 +187,7 @@ public final class PEFTModel {
       let entry = try entry(name)
       activeAdapters.append(name)
       try entry.adapter.activate()
-      for replacement in entry.modulesToSave { replacement.insert() }
+      for replacement in entry.modulesToSave { try replacement.insert() }
     }
   }
 
@@ -247,7 +267,7 @@ public final class PEFTModel {
   }
 
   func parameters(_ entry: Entry) -> [(key: String, parameter: Parameter)] {
-    entry.adapter.parameters + entry.modulesToSave.map { ($0.key, $0.replacement) }
+    entry.adapter.parameters + entry.modulesToSave.flatMap(\.parameters)
   }
 
   /// Trainable elements, and all of them with the adapters'.
@@ -304,7 +324,7 @@ public final class PEFTModel {
   public func unmergeAdapter() throws {
     while let name = mergedAdapters.last {
       let entry = try entry(name)
-      for replacement in entry.modulesToSave.reversed() { replacement.remove() }
+      for replacement in entry.modulesToSave.reversed() { replacement.unmerge() }
       try entry.adapter.unmerge()
       mergedAdapters.removeLast()
     }

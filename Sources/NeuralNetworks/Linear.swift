@@ -33,6 +33,14 @@ public final class Linear: Module {
     try weight.linear(input, bias: bias?.value(like: input))
   }
 
+  /// W x + scale · B A dropout(x) without the bias and without adapters, for `[T, in]`.
+  package func product(_ input: Tensor, adding update: LowRankUpdate) throws -> Tensor {
+    if let fused = try LowRankProduct(self, adding: update)?.callAsFunction(input) { return fused }
+    let dropped = try update.dropout > 0 ? input.dropout(update.dropout) : input
+    let low = try dropped.linear(update.a.to(input.dtype))
+    return try weight.linear(input, bias: nil) + low.linear(update.b.to(input.dtype)) * update.scale
+  }
+
   private func apply(_ adapters: ArraySlice<any LinearAdapter>, to input: Tensor) throws -> Tensor {
     guard let outermost = adapters.last else { return try base(input) }
     let inner = adapters.dropLast()

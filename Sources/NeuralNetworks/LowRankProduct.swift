@@ -38,6 +38,15 @@ struct LowRankProduct {
     self.dropout = dropout ?? 0
   }
 
+  /// The layer's weight with one update and without its bias; nil when its weight is not held as one frozen tensor.
+  init?(_ layer: Linear, adding update: LowRankUpdate) {
+    guard let weight = layer.weight.parameter?.value, !weight.requiresGradient else { return nil }
+    self.weight = weight
+    bias = nil
+    pairs = [(update.a, update.b, update.scale, 0)]
+    dropout = update.dropout
+  }
+
   /// `[T, in]` → `[T, out]`; nil when the input is of another shape or type than the weight takes.
   func callAsFunction(_ input: Tensor) throws -> Tensor? {
     guard input.rank == 2, input.dtype == weight.dtype else { return nil }

@@ -127,8 +127,8 @@ import Torch
   @Test("options that Graft does not have, when they ask for something")
   func unknownOptions() throws {
     for (key, value): (String, JSONValue) in [
-      ("use_dora", true), ("use_qalora", true), ("layer_replication", [[0, 2]]), ("target_parameters", ["a"]),
-      ("trainable_token_indices", [3]), ("loftq_config", ["loftq_bits": 4]), ("some_new_option", "yes"),
+      ("use_qalora", true), ("layer_replication", [[0, 2]]), ("target_parameters", ["a"]),
+      ("loftq_config", ["loftq_bits": 4]), ("some_new_option", "yes"),
       ("megatron_config", ["a": 1]), ("corda_config", ["a": 1]),
     ] {
       try refused("`\(key)`", "could change what the adapter computes") { try edit($0, [key: value]) }
@@ -152,8 +152,14 @@ import Torch
       ("target_modules", 5), ("target_modules", [5]), ("target_modules", .object([:])),
       ("target_modules", "("),
       ("exclude_modules", true), ("modules_to_save", 1), ("modules_to_save", ["no_such_module"]),
-      ("bias", "some"), ("bias", 3), ("use_rslora", "yes"), ("init_lora_weights", "pissa"),
-      ("init_lora_weights", 3),
+      ("bias", "some"), ("bias", 3), ("use_rslora", "yes"), ("init_lora_weights", "pisa"),
+      ("init_lora_weights", 3), ("init_lora_weights", "pissa_niter_"),
+      ("init_lora_weights", "pissa_niter_-1"),
+      ("use_dora", "yes"), ("ensure_weight_tying", 1), ("trainable_token_indices", "3"),
+      ("trainable_token_indices", [80]), ("trainable_token_indices", [-1]),
+      ("trainable_token_indices", [3, 3]),
+      ("trainable_token_indices", [2.5]), ("trainable_token_indices", ["q_proj": [3]]),
+      ("trainable_token_indices", ["embed_tokens": []]),
       ("layers_to_transform", "first"), ("layers_to_transform", [1.5]), ("layers_pattern", 4),
       ("rank_pattern", ["q_proj": 0]), ("rank_pattern", ["q_proj": 2.5]), ("rank_pattern", ["q_proj": 1e12]),
       ("rank_pattern", ["q_proj": "4"]), ("rank_pattern", [4]), ("alpha_pattern", ["q_proj": "4"]),

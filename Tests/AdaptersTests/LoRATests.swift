@@ -108,7 +108,8 @@ import Torch
       try loss.backward()
       for (_, parameter) in model.trainableParameters {
         let gradient = try #require(parameter.value.gradient)
-        try parameter.value.addInPlace(gradient, scale: -0.05)
+        // A pair that works at both ends of the model takes larger steps.
+        try parameter.value.addInPlace(gradient, scale: name.hasPrefix("tied-targets") ? -0.005 : -0.05)
         try parameter.value.setGradient(nil)
       }
     }

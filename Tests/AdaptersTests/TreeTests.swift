@@ -30,6 +30,15 @@ import Testing
     #expect(model.description == (try tree("tree-two-adapters.txt")))
   }
 
+  @Test("DoRA prints its magnitudes as PEFT does")
+  func dora() throws {
+    var configuration = LoRAConfig(
+      r: 4, loraDropout: 0.05, targetModules: ["q_proj", "embed_tokens"], useDoRA: true)
+    configuration.common.taskType = nil
+    let model = try PEFTModel(base("qwen2-grouped-query"), configuration)
+    #expect(model.description == (try tree("tree-dora.txt")))
+  }
+
   @Test("a base without adapters is printed as itself")
   func bare() throws {
     let base = try base("llama-grouped-query")

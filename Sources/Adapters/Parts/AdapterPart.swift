@@ -6,6 +6,12 @@ protocol AdapterPart: AnyObject {
   /// What training changes, by its path in PEFT's files.
   var parameters: [(key: String, parameter: Parameter)] { get }
 
+  /// The tensors of the file; by default the parameters.
+  var storedTensors: [AdapterTensor] { get }
+
+  /// What going on with the training needs beside them; none by default.
+  var trainingState: [AdapterTensor] { get }
+
   /// How many elements of the parameters stand in for the base model's.
   var replacedCount: Int { get }
 
@@ -29,6 +35,8 @@ protocol AdapterPart: AnyObject {
 }
 
 extension AdapterPart {
+  var storedTensors: [AdapterTensor] { parameters.map { AdapterTensor(key: $0.key, $0.parameter) } }
+  var trainingState: [AdapterTensor] { [] }
   var replacedCount: Int { 0 }
   func printedLayer(at path: String) -> PrintedLayer? { nil }
   var isTraining: Bool {
@@ -58,11 +66,11 @@ class ComposedAdapter: Adapter {
   var replacedCount: Int { parts.reduce(0) { $0 + $1.replacedCount } }
 
   var storedTensors: [AdapterTensor] {
-    parameters.map { AdapterTensor(key: $0.key, $0.parameter) }
+    parts.flatMap(\.storedTensors)
       + companions.map { AdapterTensor(companion: $0.key, $0.tensor) }
   }
 
-  var trainingState: [AdapterTensor] { [] }
+  var trainingState: [AdapterTensor] { parts.flatMap(\.trainingState) }
 
   var isTraining = false {
     didSet { for part in parts { part.isTraining = isTraining } }

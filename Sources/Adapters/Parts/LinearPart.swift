@@ -10,6 +10,9 @@ protocol LinearChange: LinearAdapter {
   /// What PEFT prints for the layer; by default what the parameters tell.
   var printed: PrintedLayer { get }
 
+  /// Tensors that going on with the training needs beside the parameters, likewise; none by default.
+  var trainingState: [(name: String, tensor: Tensor)] { get }
+
   /// Whether dropout is in effect.
   var isTraining: Bool { get set }
 
@@ -26,6 +29,7 @@ protocol LinearChange: LinearAdapter {
 
 extension LinearChange {
   var printed: PrintedLayer { PrintedLayer("Linear", parameters: parameters) }
+  var trainingState: [(name: String, tensor: Tensor)] { [] }
   var isTraining: Bool {
     get { false }
     set {}
@@ -51,6 +55,14 @@ final class LinearPart: AdapterPart {
   }
 
   func printedLayer(at path: String) -> PrintedLayer? { path == self.path ? change.printed : nil }
+
+  var trainingState: [AdapterTensor] {
+    change.trainingState.map { name, tensor in
+      AdapterTensor(
+        name: "\(path).\(name)", shape: tensor.shape, value: { tensor },
+        load: { try tensor.copyInPlace($0) })
+    }
+  }
 
   var isTraining: Bool {
     get { change.isTraining }

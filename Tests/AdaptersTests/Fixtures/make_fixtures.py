@@ -208,7 +208,8 @@ def finish(folder: Path, how: dict) -> None:
         path.write_text(json.dumps({key: full[key] for key in kept}, indent=2) + "\n")
 
 
-def make_case(number: int, name: str, base: str, settings: dict, how: dict) -> None:
+def make_case(number: int, name: str, base: str, settings: dict, how: dict, randomize=randomize, more=None) -> None:
+    """`more(model, folder, facts, expected)` adds to what is recorded; the model is the one that was saved."""
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -227,6 +228,8 @@ def make_case(number: int, name: str, base: str, settings: dict, how: dict) -> N
     randomize(model, "default", seed=1000 + number)
     model.save_pretrained(folder)
     finish(folder, how)
+    if more:
+        more(model, folder, facts, expected)
 
     # Everything expected comes from the files, as PEFT loads them.
     for index, value in enumerate(logits(PeftModel.from_pretrained(load_base(base), folder).eval(), batch)):

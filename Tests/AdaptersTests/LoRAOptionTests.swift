@@ -1,0 +1,282 @@
+import Adapters
+import Formats
+import Foundation
+import JSON
+import Models
+import NeuralNetworks
+import TestSupport
+import Testing
+import Torch
+
+// What LoRA's options compute, beside what the shared suite checks of every adapter; see Fixtures/make_lora_fixtures.py.
+
+@Suite struct LoRAOptionTests {
+  private static func fixtures(with prefix: String) -> [String] {
+    adapterFixtures.filter { name in
+      (try? AdapterFixture(name).expected.tensorNames.contains { $0.hasPrefix(prefix) }) ?? false
+    }
+  }
+
+  // MARK: Gradients
+
+  @Test("gradients are PEFT's", arguments: fixtures(with: "gradient."))
+  func gradients(_ name: String) throws {
+    let adapter = try AdapterFixture(name)
+    let model = try adapter.load()
+    try loss(model.base, adapter.sequences).backward()
+    let wanted = adapter.expected.tensorNames.filter { $0.hasPrefix("gradient.") }.map { $0.dropFirst(9) }
+    #expect(Set(wanted) == Set(model.trainableParameters.map { Substring($0.key) }))
+    for (key, parameter) in model.trainableParameters {
+      let gradient = try #require(parameter.value.gradient, "\(key)")
+      // fp32 sums over a whole backward pass, relative to the largest element.
+      #expect(try relativeError(gradient, adapter.expected.tensor("gradient.\(key)")) < 5e-5, "\(key)")
+    }
+  }
+
+  // MARK: Starts
+
+  @Test("what a start takes out of the base is what PEFT takes", arguments: fixtures(with: "start."))
+  func starts(_ name: String) throws {
+    let adapter = try AdapterFixture(name)
+    let model = try PEFTModel(base(adapter.baseName), PEFTModel.readConfiguration(fixture(name)))
+    let values = Dictionary(
+      uniqueKeysWithValues: model.trainableParameters.map { ($0.key, $0.parameter.value) })
+    let configuration = try #require(model.configuration("default") as? LoRAConfig)
+    for key in adapter.expected.tensorNames where key.hasPrefix("start.") {
+      let path = String(key.dropFirst("start.".count))
+      let (a, b) = (
+        try #require(values["\(path).lora_A.weight"]), try #require(values["\(path).lora_B.weight"])
+      )
+      let rank = Double(a.size(0))
+      let scale = configuration.loraAlpha / (configuration.useRSLoRA ? rank.squareRoot() : rank)
+      // Signs of singular vectors are the library's choice; their product is not.
+      let product = try withoutGradient { try b.matmul(a) * scale }
+      #expect(try relativeError(product, adapter.expected.tensor(key)) < 2e-5, "\(path)")
+    }
+  }
+
+  @Test("a leading decomposition is torch.svd_lowrank's for the same seed", arguments: ["wide", "tall"])
+  func leadingSingularValues(_ shape: String) throws {
+    let file = try SafetensorsFile(fixture("decompositions.safetensors"))
+    try RandomState.seed(9)
+    let (u, s, vt) = try file.tensor("\(shape).matrix").leadingSingularValues(rank: 6, iterations: 3)
+    #expect(try relativeError(s, file.tensor("\(shape).s")) < 1e-5)
+    let wanted = try (file.tensor("\(shape).u") * file.tensor("\(shape).s"))
+      .matmul(file.tensor("\(shape).v").transposed())
+    #expect(try relativeError((u * s).matmul(vt), wanted) < 1e-4)
+  }
+
+  @Test("PiSSA's fast start is the same whenever it is made, and near the exact one")
+  func fastPiSSA() throws {
+    func start(_ initialization: LoRAInitialization) throws -> Tensor {
+      try RandomState.seed(UInt64.random(in: 0..<1000))
+      let model = try PEFTModel(
+        base("llama-grouped-query"),
+        LoRAConfig(
+          r: 4, loraAlpha: 4, targetModules: ["layers.0.self_attn.q_proj"], initLoRAWeights: initialization))
+      let values = model.trainableParameters.map(\.parameter.value)
+      return try withoutGradient { try values[1].matmul(values[0]) }
+    }
+    let fast = try start(.pissa(iterations: 16))
+    #expect(try fast.floats() == start(.pissa(iterations: 16)).floats())
+    // The directions left out are hardly weaker than those taken, so that which they are takes long to tell; what they
+    // explain of the weight does not.
+    let weight = try #require(
+      base("llama-grouped-query").module(at: "model.layers.0.self_attn.q_proj") as? Linear
+    ).weight.dense()
+    let (left, least) = (try (weight - fast).norm().item(), try (weight - start(.pissa)).norm().item())
+    let whole = try weight.norm().item()
+    #expect(left < 1.001 * least && least < 0.95 * whole)
+  }
+
+  @Test("the orthogonal start has A and B at work and their product zero")
+  func orthogonal() throws {
+    let model = try PEFTModel(
+      base("llama-grouped-query"), LoRAConfig(r: 6, targetModules: ["q_proj"], initLoRAWeights: .orthogonal))
+    let values = model.trainableParameters.map(\.parameter.value)
+    for (a, b) in [(values[0], values[1]), (values[2], values[3])] {
+      #expect(try a.absolute().max().item() > 0.05 && b.absolute().max().item() > 0.05)
+      #expect(try withoutGradient { try b.matmul(a).absolute().max().item() } < 1e-6)
+    }
+  }
+
+  @Test("starts that need more directions than the weight has, or an even rank, say so")
+  func wrongRanks() throws {
+    for start in [LoRAInitialization.pissa, .pissa(iterations: 4), .olora] {
+      expectError("`r` is 17", "k_proj", "[16, 32]", "rank_pattern") {
+        _ = try PEFTModel(
+          base("llama-grouped-query"), LoRAConfig(r: 17, targetModules: ["k_proj"], initLoRAWeights: start))
+      }
+    }
+    expectError("`r` is 5", "even") {
+      _ = try PEFTModel(
+        base("llama-grouped-query"), LoRAConfig(r: 5, targetModules: ["k_proj"], initLoRAWeights: .orthogonal)
+      )
+    }
+    expectError("`lora_bias`", "`use_dora`") {
+      _ = try PEFTModel(base("llama-biases"), LoRAConfig(useDoRA: true, loraBias: true))
+    }
+    expectError("`lora_bias`", "pissa") {
+      _ = try PEFTModel(base("llama-biases"), LoRAConfig(initLoRAWeights: .pissa, loraBias: true))
+    }
+  }
+
+  @Test("over a bf16 base, starts in the weight and magnitudes begin at the base")
+  func bfloat16() throws {
+    let folder = fixture("").deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent("ModelsTests/Fixtures/llama-grouped-query")
+    let input = try ModelInput([[5, 6, 7, 8, 9, 10]])
+    func error(_ configuration: LoRAConfig) throws -> Double {
+      let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(folder.path, dtype: .bfloat16))
+      let before = try withoutGradient { try model.base.logits(input).to(.float32) }
+      try model.addAdapter("default", configuration)
+      try model.setAdapter("default")
+      let after = try withoutGradient { try model.base.logits(input).to(.float32) }
+      #expect(model.trainableParameters.allSatisfy { $0.parameter.value.dtype == .float32 })
+      return try (after - before).norm().item() / before.norm().item()
+    }
+    for start in [LoRAInitialization.pissa, .olora, .orthogonal] {
+      #expect(try error(LoRAConfig(targetModules: .allLinear, initLoRAWeights: start)) < 0.03)
+    }
+    #expect(try error(LoRAConfig(targetModules: .allLinear, useDoRA: true)) < 0.03)
+  }
+
+  // MARK: DoRA
+
+  @Test("DoRA's rows have the trained magnitudes, also after A and B change")
+  func magnitudes() throws {
+    let model = try PEFTModel(
+      base("qwen2-grouped-query"),
+      LoRAConfig(r: 4, targetModules: ["q_proj", "embed_tokens"], useDoRA: true, initLoRAWeights: .random))
+    for round in 0..<3 {
+      for (key, parameter) in model.trainableParameters {
+        if key.hasSuffix("magnitude_vector") {
+          try parameter.value.copyInPlace(.uniform(parameter.shape, low: 0.5, high: 2))
+        } else {
+          try parameter.value.copyInPlace(.normal(parameter.shape))
+        }
+      }
+      // Looked at between the rounds, so that a norm that is kept too long shows.
+      let input = try ModelInput([[5, 6, 7, 8]])
+      let before = try withoutGradient { try model.base.logits(input) }
+      try model.mergeAdapter()
+      #expect(
+        try withoutGradient { try relativeError(model.base.logits(input), before) } < 2e-5, "round \(round)")
+      let layer = try #require(model.base.module(at: "model.layers.1.self_attn.q_proj") as? Linear)
+      let norms = try layer.weight.dense().squared().sum(1).squareRoot()
+      let table = try model.base.inputEmbedding.weight.value.squared().sum(0).squareRoot()
+      try model.unmergeAdapter()
+      let magnitudes = Dictionary(
+        uniqueKeysWithValues: model.trainableParameters.map { ($0.key, $0.parameter.value) })
+      let rows = try #require(magnitudes["model.layers.1.self_attn.q_proj.lora_magnitude_vector"])
+      #expect(try relativeError(norms, rows.detached()) < 1e-5)
+      let columns = try #require(magnitudes["model.embed_tokens.lora_magnitude_vector"])
+      #expect(try relativeError(table, columns.detached()) < 1e-5)
+    }
+  }
+
+  @Test("DoRA drops features in training with the mean that it has without")
+  func dropout() throws {
+    for start in [LoRAInitialization.random, .pissa] {
+      let model = try PEFTModel(
+        base("qwen2-grouped-query"),
+        LoRAConfig(
+          r: 4, loraDropout: 0.2, targetModules: ["q_proj"], useDoRA: true, initLoRAWeights: start))
+      for (key, parameter) in model.trainableParameters where !key.hasSuffix("lora_A.weight") {
+        try parameter.value.copyInPlace(.uniform(parameter.shape, low: 0.5, high: 1))
+      }
+      let layer = try #require(model.base.module(at: "model.layers.0.self_attn.q_proj") as? Linear)
+      let input = try Tensor.normal([1, 32])
+      let still = try withoutGradient { try layer(input) }
+      model.isTraining = true
+      let many = try withoutGradient { try layer(input.expanded([40_000, 32]).contiguous()) }
+      let spread = try withoutGradient { try (many - still).absolute().max().item() }
+      #expect(spread > 1e-2)
+      #expect(try relativeError(many.mean(0, keepingDimension: true), still) < 0.03)
+    }
+  }
+
+  @Test("DoRA joins other adapters of its layer in any order as PEFT's does: it scales what lies within")
+  func doraBesideLoRA() throws {
+    let model = try PEFTModel(base("qwen2-grouped-query"))
+    let random = LoRAConfig(r: 2, targetModules: ["q_proj"], initLoRAWeights: .random)
+    try model.addAdapter("plain", random)
+    var dora = random
+    dora.useDoRA = true
+    try model.addAdapter("dora", dora)
+    let layer = try #require(model.base.module(at: "model.layers.0.self_attn.q_proj") as? Linear)
+    let input = try Tensor.normal([5, 32])
+    try model.setAdapter("dora")
+    for (key, parameter) in model.trainableParameters where key.hasSuffix("magnitude_vector") {
+      try parameter.value.scaleInPlace(1.5)
+    }
+    func output(_ names: [String]) throws -> Tensor {
+      try model.setAdapters(names)
+      return try withoutGradient { try layer(input) }
+    }
+    let (base, plain, scaled) = (try output([]), try output(["plain"]), try output(["dora"]))
+    #expect(try relativeError(output(["dora", "plain"]), scaled + plain - base) < 1e-5)
+    // At the start m is ‖V‖, and now 1.5 of it.
+    #expect(try relativeError(output(["plain", "dora"]) - scaled, (plain - base) * 1.5) < 1e-4)
+  }
+
+  // MARK: Embeddings
+
+  @Test("tied embeddings stay one parameter when a trained pair, table or token is merged")
+  func tiedMerging() throws {
+    for name in [
+      "tied-targets", "tied-targets-qwen2", "tied-modules-to-save", "trainable-tokens-qwen2-tied",
+    ] {
+      let model = try AdapterFixture(name).load()
+      try model.mergeAdapter()
+      #expect(model.base.tiesEmbeddings, "\(name)")
+      try model.unmergeAdapter()
+      try model.setAdapters([])
+      #expect(model.base.tiesEmbeddings, "\(name)")
+    }
+  }
+
+  @Test("tokens that are not trained give the base's bits")
+  func otherTokens() throws {
+    let adapter = try AdapterFixture("trainable-tokens-qwen2-tied")
+    let model = try PEFTModel(
+      base(adapter.baseName),
+      LoRAConfig(targetModules: ["q_proj"], trainableTokenIndices: .inputEmbedding([7])))
+    let tokens = try Tensor([3, 7, 9] as [Int64])
+    let before = try model.base.inputEmbedding.weight.value.embedding(tokens).floats()
+    let rows = try #require(model.trainableParameters.first { $0.key.contains("trainable_tokens_delta") })
+    try rows.parameter.value.copyInPlace(.ones([1, 32]))
+    let after = try model.base.inputEmbedding(tokens).floats()
+    #expect(Array(after[0..<32]) == Array(before[0..<32]))
+    #expect(after[32..<64].allSatisfy { $0 == 1 })
+    #expect(Array(after[64...]) == Array(before[64...]))
+  }
+
+  @Test("what embeddings cannot do together is refused by name")
+  func embeddingErrors() throws {
+    expectError("`trainable_token_indices`", "`model.embed_tokens`", "one of them") {
+      _ = try PEFTModel(
+        base("llama-grouped-query"),
+        LoRAConfig(targetModules: ["embed_tokens"], trainableTokenIndices: .inputEmbedding([3])))
+    }
+    expectError("`trainable_token_indices`", "`lm_head`") {
+      _ = try PEFTModel(
+        base("llama-grouped-query"),
+        LoRAConfig(
+          targetModules: ["q_proj"], modulesToSave: ["lm_head"],
+          trainableTokenIndices: .byLayer(["lm_head": [3]])))
+    }
+    expectError("`ensure_weight_tying`", "same tokens") {
+      _ = try PEFTModel(
+        base("qwen2-tied"),
+        LoRAConfig(
+          targetModules: ["q_proj"], trainableTokenIndices: .byLayer(["embed_tokens": [3], "lm_head": [4]]),
+          ensureWeightTying: true))
+    }
+    expectError("`ensure_weight_tying`", "`use_dora`") {
+      _ = try PEFTModel(
+        base("qwen2-tied"),
+        LoRAConfig(targetModules: ["embed_tokens"], useDoRA: true, ensureWeightTying: true))
+    }
+  }
+}
