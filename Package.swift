@@ -111,7 +111,8 @@ let package = Package(
     .testTarget(
       name: "TrainingTests",
       dependencies: [
-        "Training", "Adapters", "Datasets", "Formats", "Models", "NeuralNetworks", "Torch", "JSON",
+        "Training", "Adapters", "Datasets", "Formats", "Models", "NeuralNetworks", "TestSupport", "Torch",
+        "JSON",
         .product(name: "Logging", package: "swift-log"),
       ],
       exclude: ["Fixtures"]),

@@ -1,6 +1,7 @@
 // The fused operations of Kernels/ behind the C interface.
 
 #include "Bridge.h"
+#include "Kernels/DynamicMap.h"
 #include "Kernels/Kernels.h"
 
 using namespace graft;
@@ -85,5 +86,38 @@ int ct_adamw_step(
     adamWStep(
         borrow_all(parameters, count), borrow_all(gradients, count), borrow_all(means, count),
         borrow_all(squares, count), options, step);
+  });
+}
+
+CTTensor *ct_dynamic_map(bool is_signed) {
+  return tensor_or_null([&] { return DynamicMap::of(is_signed).values().clone(); });
+}
+
+int ct_adamw_8bit_step(
+    CTTensor *parameter, CTTensor *gradient, CTTensor *mean_codes, CTTensor *mean_scales, CTTensor *square_codes,
+    CTTensor *square_scales, double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+    int64_t step, bool twin) {
+  return status([&] {
+    AdamWOptions options;
+    options.learningRate = learning_rate;
+    options.beta1 = beta1;
+    options.beta2 = beta2;
+    options.epsilon = epsilon;
+    options.weightDecay = weight_decay;
+    const auto update = twin ? adamW8BitStepTwin : adamW8BitStep;
+    update(
+        borrow(parameter), borrow(gradient), {borrow(mean_codes), borrow(mean_scales)},
+        {borrow(square_codes), borrow(square_scales)}, options, step);
+  });
+}
+
+int ct_lion_step(
+    CTTensor *parameter, CTTensor *gradient, CTTensor *mean, CTTensor *scales, double learning_rate, double beta1,
+    double beta2, double weight_decay, bool twin) {
+  return status([&] {
+    const LionOptions options{learning_rate, beta1, beta2, weight_decay};
+    if (!scales) return lionStep(borrow(parameter), borrow(gradient), borrow(mean), options);
+    const auto update = twin ? lion8BitStepTwin : lion8BitStep;
+    update(borrow(parameter), borrow(gradient), {borrow(mean), borrow(scales)}, options);
   });
 }

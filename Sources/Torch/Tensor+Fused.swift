@@ -105,28 +105,4 @@ extension Tensor {
     }
     return Tensor(owning: result)
   }
-
-  /// One step of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) on all parameters, in place.
-  ///
-  /// - Parameters:
-  ///   - means: first moments, by parameter.
-  ///   - squares: second moments, by parameter.
-  ///   - step: counts from 1.
-  package static func adamWStep(
-    _ parameters: [Tensor], gradients: [Tensor], means: [Tensor], squares: [Tensor], learningRate: Double,
-    beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double, step: Int
-  ) throws {
-    let status = withHandles(parameters) { parameters, count in
-      withHandles(gradients) { gradients, _ in
-        withHandles(means) { means, _ in
-          withHandles(squares) { squares, _ in
-            ct_adamw_step(
-              parameters, gradients, means, squares, count, learningRate, beta1, beta2, epsilon, weightDecay,
-              Int64(step))
-          }
-        }
-      }
-    }
-    guard status == 0 else { throw TorchError.last("AdamW step", []) }
-  }
 }

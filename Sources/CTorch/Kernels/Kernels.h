@@ -130,6 +130,34 @@ void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorLi
 void adamWStepTwin(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
                    const AdamWOptions& options, int64_t step);
 
+/// An optimizer state in 8 bits a number, codes of the dynamic map for blocks of 256 numbers.
+struct BlockwiseState {
+  at::Tensor codes;   // uint8, in the parameter's shape
+  at::Tensor absmax;  // fp32 [⌈count / 256⌉]: the largest magnitude of each block
+};
+
+/// The same on one parameter with states in 8 bits: the mean signed, the square unsigned.
+void adamW8BitStep(const at::Tensor& parameter, const at::Tensor& gradient, const BlockwiseState& mean,
+                   const BlockwiseState& square, const AdamWOptions& options, int64_t step);
+
+void adamW8BitStepTwin(const at::Tensor& parameter, const at::Tensor& gradient, const BlockwiseState& mean,
+                       const BlockwiseState& square, const AdamWOptions& options, int64_t step);
+
+struct LionOptions {
+  double learningRate = 1e-4, beta1 = 0.9, beta2 = 0.99, weightDecay = 0;
+};
+
+/// One step of Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675) on one parameter, in place.
+void lionStep(const at::Tensor& parameter, const at::Tensor& gradient, const at::Tensor& mean,
+              const LionOptions& options);
+
+/// The same with the state in 8 bits, signed.
+void lion8BitStep(const at::Tensor& parameter, const at::Tensor& gradient, const BlockwiseState& mean,
+                  const LionOptions& options);
+
+void lion8BitStepTwin(const at::Tensor& parameter, const at::Tensor& gradient, const BlockwiseState& mean,
+                      const LionOptions& options);
+
 // MARK: Memory
 
 /// Makes the process keep freed buffers for the next step instead of returning them to the system. To be called once,

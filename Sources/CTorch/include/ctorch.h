@@ -80,10 +80,6 @@ CTTensor *_Nullable ct_full(
 CTTensor *_Nullable ct_arange(int64_t start, int64_t end, int64_t step, CTDType dtype, CTDevice device);
 CTTensor *_Nullable ct_uniform(
     const int64_t *shape, int32_t rank, double low, double high, CTDType dtype, CTDevice device);
-/// The state of a CPU generator that has just been seeded, as `torch.Generator().manual_seed(seed)` has it.
-CTTensor *_Nullable ct_seeded_state(uint64_t seed);
-/// Drawn on the CPU in fp32 from a generator in `state`, which is moved on.
-CTTensor *_Nullable ct_uniform_from(CTTensor *state, const int64_t *shape, int32_t rank, double low, double high);
 CTTensor *_Nullable ct_normal(
     const int64_t *shape, int32_t rank, double mean, double deviation, CTDType dtype, CTDevice device);
 /// Copies `byte_count` bytes of contiguous elements from host memory.
@@ -175,8 +171,6 @@ int ct_qr(CTTensor *matrix, CTTensor *_Nullable *_Nonnull q, CTTensor *_Nullable
 int ct_svd(
     CTTensor *matrix, CTTensor *_Nullable *_Nonnull u, CTTensor *_Nullable *_Nonnull s,
     CTTensor *_Nullable *_Nonnull vt);
-/// X with X · matrix = right, for square matrices [..., n, n]. Differentiable.
-CTTensor *_Nullable ct_solve_right(CTTensor *matrix, CTTensor *right);
 
 // MARK: Fused operations (Kernels/): with an own kernel where there is one, in plain operations elsewhere
 
@@ -215,6 +209,18 @@ int ct_adamw_step(
     CTTensor *const _Nonnull *_Nonnull parameters, CTTensor *const _Nonnull *_Nonnull gradients,
     CTTensor *const _Nonnull *_Nonnull means, CTTensor *const _Nonnull *_Nonnull squares, int32_t count,
     double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, int64_t step);
+/// The numbers of the dynamic 8-bit data type, ascending, fp32 [256].
+CTTensor *_Nullable ct_dynamic_map(bool is_signed);
+/// One AdamW step on one parameter with states in 8 bits: codes uint8 in its shape, a scale fp32 for each block of 256.
+/// `twin` computes in plain operations, as other devices do.
+int ct_adamw_8bit_step(
+    CTTensor *parameter, CTTensor *gradient, CTTensor *mean_codes, CTTensor *mean_scales, CTTensor *square_codes,
+    CTTensor *square_scales, double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+    int64_t step, bool twin);
+/// One step of Lion on one parameter, in place; with `scales` the mean is codes in 8 bits.
+int ct_lion_step(
+    CTTensor *parameter, CTTensor *gradient, CTTensor *mean, CTTensor *_Nullable scales, double learning_rate,
+    double beta1, double beta2, double weight_decay, bool twin);
 
 // MARK: Gradients
 

@@ -30,10 +30,21 @@ extension TrainingArguments {
     let section = "Optimizer and schedule"
     return [
       .init(
-        "optim", in: section, \.optim, "Update rule. `adamw_torch_fused` is the same and may be written."),
+        "optim", in: section, \.optim,
+        "Update rule. "
+          + OptimizerCatalogue.all.map { entry in
+            let names = ([entry.name] + entry.synonyms).map { "`\($0)`" }.joined(separator: " or ")
+            return "\(names): \(entry.summary)."
+          }.joined(separator: " ")),
+      .init(
+        "optim_args", in: section, \.optimArgs,
+        "Further options of the optimizer, `name=value,name=value`: "
+          + OptimizerCatalogue.all.filter { !$0.options.isEmpty }.map { entry in
+            "\(entry.options.map { "`\($0)`" }.joined(separator: ", ")) of `\(entry.name)`"
+          }.joined(separator: "; ") + "."),
       .init("learning_rate", in: section, \.learningRate, "Base learning rate: the peak after warmup."),
       .init("weight_decay", in: section, \.weightDecay, "Decoupled weight decay, never on biases and norms."),
-      .init("adam_beta1", in: section, \.adamBeta1, "Decay of the gradient's average."),
+      .init("adam_beta1", in: section, \.adamBeta1, "Decay of the gradient's average; Lion's interpolation."),
       .init("adam_beta2", in: section, \.adamBeta2, "Decay of the squared gradient's average."),
       .init("adam_epsilon", in: section, \.adamEpsilon, "Added to the denominator of the update."),
       .init(
@@ -60,6 +71,10 @@ extension TrainingArguments {
       .init(
         "bf16", in: section, \.bf16,
         "Hold the base in bfloat16 and compute in it, whatever its files hold. Trainable weights stay float32."
+      ),
+      .init(
+        "fp16", in: section, \.fp16,
+        "The same in float16, for devices without bfloat16: with dynamic loss scaling, and steps whose gradients overflow are skipped."
       ),
       .init(
         "gradient_checkpointing", in: section, \.gradientCheckpointing,

@@ -25,6 +25,8 @@ public struct TrainingArguments: ConfigurationGroup {
   // MARK: Optimizer and schedule
 
   public var optim = OptimizerChoice.adamwTorch
+  /// Further options of the optimizer: `momentum=0.9`.
+  public var optimArgs: String?
   public var learningRate = 5e-5
   /// Decoupled weight decay, never applied to biases and norms.
   public var weightDecay = 0.0
@@ -44,6 +46,8 @@ public struct TrainingArguments: ConfigurationGroup {
 
   /// Compute in bfloat16; trainable weights stay fp32.
   public var bf16 = false
+  /// Compute in float16 with dynamic loss scaling; trainable weights stay fp32.
+  public var fp16 = false
   public var gradientCheckpointing = false
 
   // MARK: Text
@@ -185,16 +189,6 @@ extension TrainingArguments {
   public func reports(to target: ReportTarget) -> Bool {
     !reportTo.contains(.none) && (reportTo.contains(.all) || reportTo.contains(target))
   }
-}
-
-/// `optim`: the update rule.
-public enum OptimizerChoice: String, ConfigurationChoice {
-  case adamwTorch = "adamw_torch"
-
-  // PyTorch's fused and unfused kernels, and the names of older versions, are one and the same update.
-  public static let synonyms: [String: OptimizerChoice] = [
-    "adamw_torch_fused": .adamwTorch, "adamw_hf": .adamwTorch, "adamw": .adamwTorch,
-  ]
 }
 
 /// `eval_strategy` and `logging_strategy`: when something happens.

@@ -44,9 +44,7 @@ enum UnknownKey {
     add(
       ["gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"],
       "`gradient_checkpointing` has no options")
-    add(
-      ["optim_args", "optim_target_modules"],
-      "the options of AdamW are `adam_beta1`, `adam_beta2` and `adam_epsilon`")
+    add(["optim_target_modules"], "the adapter says what is trained, and all of it has the same optimizer")
     add(
       ["logging_nan_inf_filter"],
       "a loss that is not finite stops the run with an error instead of being hidden")
@@ -66,7 +64,6 @@ enum UnknownKey {
       "Graft does not have this regularization; use `lora_dropout` or `weight_decay`")
     add(["auto_find_batch_size"], "choose `per_device_train_batch_size` and `gradient_accumulation_steps`")
     add(["full_determinism"], "runs are reproducible by `seed`")
-    add(["fp16"], "16-bit floats with 5 exponent bits need loss scaling; use `bf16: true`")
     return table
   }()
 

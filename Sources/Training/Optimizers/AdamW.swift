@@ -1,4 +1,3 @@
-import NeuralNetworks
 import Torch
 
 /// AdamW: Adam with weight decay apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101), as
@@ -6,71 +5,39 @@ import Torch
 ///
 /// p ← p − lr λ p;  m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;
 /// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
-public final class AdamW: Optimizer {
-  private struct Slot {
-    let name: String
-    let parameter: Parameter
-    let mean: Tensor
-    let square: Tensor
+struct AdamW: UpdateRule {
+  let beta1: Double
+  let beta2: Double
+  let epsilon: Double
+
+  func state(of shape: [Int]) -> [StateShape] {
+    [StateShape(name: "exp_avg", shape: shape), StateShape(name: "exp_avg_sq", shape: shape)]
   }
 
-  private let slots: [Slot]
-  /// Indices into the parameters with the weight decay that each of them has.
-  private let groups: [(indices: [Int], weightDecay: Double)]
-  private let beta1: Double
-  private let beta2: Double
-  private let epsilon: Double
-  public private(set) var stepCount = 0
-
-  /// - Parameters:
-  ///   - parameters: by the names that checkpoints give their state.
-  ///   - weightDecay: for parameters that ``WeightDecayRule`` does not except.
-  public init(
-    _ parameters: [(key: String, parameter: Parameter)], beta1: Double = 0.9, beta2: Double = 0.999,
-    epsilon: Double = 1e-8, weightDecay: Double = 0
-  ) throws {
-    slots = try parameters.map { name, parameter in
-      func zeros() throws -> Tensor {
-        try .zeros(parameter.shape, dtype: parameter.value.dtype, device: parameter.value.device)
-      }
-      return Slot(name: name, parameter: parameter, mean: try zeros(), square: try zeros())
-    }
-    let decays = parameters.map { WeightDecayRule.applies(to: $0.key) }
-    groups = [
-      (decays.indices.filter { decays[$0] }, weightDecay), (decays.indices.filter { !decays[$0] }, 0),
-    ].filter { !$0.0.isEmpty }
-    self.beta1 = beta1
-    self.beta2 = beta2
-    self.epsilon = epsilon
-  }
-
-  public func step(_ gradients: [Tensor], learningRate: Double) throws {
-    stepCount += 1
-    for (indices, weightDecay) in groups {
+  func update(_ parameters: [ParameterUpdate], learningRate: Double, step: Int) throws {
+    // All that decay alike in one call: LoRA has hundreds of small parameters.
+    for (weightDecay, group) in Dictionary(grouping: parameters, by: \.weightDecay) {
       try Tensor.adamWStep(
-        indices.map { slots[$0].parameter.value }, gradients: indices.map { gradients[$0] },
-        means: indices.map { slots[$0].mean }, squares: indices.map { slots[$0].square },
-        learningRate: learningRate, beta1: beta1, beta2: beta2, epsilon: epsilon, weightDecay: weightDecay,
-        step: stepCount)
+        group.map(\.value), gradients: group.map(\.gradient), means: group.map { $0.state[0] },
+        squares: group.map { $0.state[1] }, learningRate: learningRate, beta1: beta1, beta2: beta2,
+        epsilon: epsilon, weightDecay: weightDecay, step: step)
     }
   }
 
-  public func state() -> [(name: String, tensor: Tensor)] {
-    slots.flatMap { [("\($0.name).exp_avg", $0.mean), ("\($0.name).exp_avg_sq", $0.square)] }
-  }
+  static let entries = [
+    OptimizerEntry(
+      "adamw_torch", synonyms: ["adamw_torch_fused", "adamw_hf", "adamw"],
+      summary: "AdamW (arXiv 1711.05101), its moments in float32",
+      rule: { arguments, _ in AdamW(arguments) }),
+    OptimizerEntry(
+      "paged_adamw_32bit", synonyms: ["paged_adamw"], pagedFormOf: "adamw_torch",
+      summary: "The same with its moments in a file's pages, which leave memory when it runs short",
+      rule: { arguments, _ in AdamW(arguments) }),
+  ]
 
-  public func restore(stepCount: Int, _ tensor: (_ name: String) throws -> Tensor) throws {
-    for slot in slots {
-      for (name, moment) in [("\(slot.name).exp_avg", slot.mean), ("\(slot.name).exp_avg_sq", slot.square)] {
-        let stored = try tensor(name)
-        // Copying would broadcast.
-        guard stored.shape == moment.shape else {
-          throw TrainingError(
-            "The optimizer's `\(name)` has the shape \(stored.shape), the parameter's is \(moment.shape).")
-        }
-        try moment.copyInPlace(stored)
-      }
-    }
-    self.stepCount = stepCount
+  init(_ arguments: TrainingArguments) {
+    beta1 = arguments.adamBeta1
+    beta2 = arguments.adamBeta2
+    epsilon = arguments.adamEpsilon
   }
 }
