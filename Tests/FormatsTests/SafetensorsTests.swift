@@ -5,6 +5,24 @@ import Testing
 import Torch
 
 @Suite struct SafetensorsTests {
+  @Test("a tensor that needs no conversion lies over the file, and writing to it leaves the file as it was")
+  func mapping() throws {
+    try withTemporaryFolder { folder in
+      let url = folder.appendingPathComponent("a.safetensors")
+      try Safetensors.write([TensorToWrite(name: "w", tensor: Tensor([1, 2, 3] as [Float]))], to: url)
+      let before = try Data(contentsOf: url)
+      var reader: SafetensorsFile? = try SafetensorsFile(url)
+      let first = try #require(try reader?.tensor("w"))
+      let second = try #require(try reader?.tensor("w"))
+      reader = nil
+      #expect(first.hostPointer == second.hostPointer)
+      try first.fillInPlace(5)
+      #expect(try second.floats() == [5, 5, 5])
+      #expect(try Data(contentsOf: url) == before)
+      #expect(try SafetensorsFile(url).tensor("w").floats() == [1, 2, 3])
+    }
+  }
+
   @Test("every type reads as the reference implementation reads it")
   func types() throws {
     let file = try SafetensorsFile(fixture("types.safetensors"))
