@@ -10,9 +10,6 @@ public protocol AdapterConfiguration: Sendable {
   /// PEFT's class around the base model, for the printed tree: `LoraModel`.
   static var tunerName: String { get }
 
-  /// Fields that training decides: a run that is taken up again may differ in them. None by default.
-  static var learnedFields: Set<String> { get }
-
   var common: CommonAdapterSettings { get set }
 
   /// Reads the method's own fields.
@@ -103,7 +100,6 @@ public struct CommonAdapterSettings: Sendable, Hashable {
 }
 
 extension AdapterConfiguration {
-  public static var learnedFields: Set<String> { [] }
   public static var tunerName: String { method.peftType.capitalized + "Model" }
   public var virtualTokenCount: Int { 0 }
   public mutating func encodeTexts(_ encode: (String) throws -> [Int32]) throws {}
@@ -150,20 +146,10 @@ public struct AdapterMethod: Sendable {
   /// Every method that Graft has.
   public static let catalogue: [AdapterMethod] = [
     LoRAConfig.method,
-    AdaLoRAConfig.method,
-    VeRAConfig.method,
-    LoHaConfig.method,
-    LoKrConfig.method,
-    OFTConfig.method,
-    BOFTConfig.method,
-    IA3Config.method,
-    BottleneckConfig.method,
     PromptTuningConfig.method,
     PromptEncoderConfig.method,
     PrefixTuningConfig.method,
-    LNTuningConfig.method,
-    BitFitConfig.method,
-    FullFineTuningConfig.method,
+    BottleneckConfig.method,
   ]
 
   /// The method called `peftType`, in any case.

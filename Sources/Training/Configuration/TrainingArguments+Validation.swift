@@ -5,6 +5,9 @@ extension TrainingArguments {
   /// - Throws: `ConfigurationError` about the first key that does not fit.
   public func validate(hasValidationData: Bool) throws {
     try validateNumbers()
+    _ = try updateRule()
+    try require(
+      !(bf16 && fp16), "fp16", "stands beside `bf16`", "keep one of the two; `bf16` where the device has it")
     try validateSchedule()
     try validateEvaluation(hasValidationData: hasValidationData)
     try validateBestModel()

@@ -7,6 +7,7 @@ import OrderedCollections
 /// ```json
 /// {"step": 10, "loss": 1.83, "learning_rate": 0.0002, "grad_norm": 0.71, "epoch": 0.04, …}
 /// {"step": 10, "epoch": 0.04, "eval_loss": 1.79, …}
+/// {"step": 11, "skipped": "overflow", "parameter": "….lora_B.weight", "loss_scale": 65536}
 /// ```
 public final class MetricsFile: MetricsSink {
   /// The name of the file in a run's folder.
@@ -30,6 +31,18 @@ public final class MetricsFile: MetricsSink {
   public func record(_ report: StepReport) throws {
     var line: OrderedDictionary<String, JSONValue> = ["step": .integer(report.step)]
     for (name, value) in report.values { line[name] = Self.json(value) }
+    try append(line)
+  }
+
+  public func record(_ report: SkippedStepReport) throws {
+    var line: OrderedDictionary<String, JSONValue> = ["step": .integer(report.step)]
+    switch report.reason {
+    case .nothingSupervised: line["skipped"] = "nothing_supervised"
+    case .overflow(let parameter, let lossScale):
+      line["skipped"] = "overflow"
+      line["parameter"] = .string(parameter)
+      line["loss_scale"] = Self.json(lossScale)
+    }
     try append(line)
   }
 

@@ -7,6 +7,8 @@ public protocol MetricsSink: AnyObject {
   func step(_ report: StepReport) throws
   /// Called at the logging steps, with means since the last record.
   func record(_ report: StepReport) throws
+  /// Called for a step that updated nothing, before ``step(_:)``.
+  func record(_ report: SkippedStepReport) throws
   /// Called after every evaluation.
   func record(_ report: EvaluationReport) throws
   /// Called once after the last step, or when the run is interrupted.
@@ -15,6 +17,7 @@ public protocol MetricsSink: AnyObject {
 
 extension MetricsSink {
   public func step(_ report: StepReport) throws {}
+  public func record(_ report: SkippedStepReport) throws {}
   public func finish() throws {}
 }
 

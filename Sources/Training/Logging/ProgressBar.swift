@@ -31,6 +31,17 @@ public final class ProgressBar: MetricsSink {
     if !status.isTerminal { status.print(Self.plainLine(report)) }
   }
 
+  public func record(_ report: SkippedStepReport) {
+    switch report.reason {
+    case .nothingSupervised:
+      status.print("step \(report.step) updated nothing: no token of its batches carries loss")
+    case .overflow(let parameter, let lossScale):
+      status.print(
+        "step \(report.step) updated nothing: the gradient of \(parameter) overflowed float16, the loss times \(lossScale)"
+      )
+    }
+  }
+
   public func record(_ report: EvaluationReport) {
     var parts = ["step \(report.step): evaluation loss \(Self.loss(report.loss))"]
     for (name, value) in report.metrics { parts.append("\(name) \(Self.loss(value))") }

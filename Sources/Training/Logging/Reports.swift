@@ -27,11 +27,13 @@ public struct StepReport: Sendable, Hashable {
   public var memory: Int
   /// Steps so far that updated nothing.
   public var skippedSteps: Int
+  /// What the loss is multiplied by under fp16; nil elsewhere.
+  public var lossScale: Double?
 
   public init(
     step: Int, totalSteps: Int, epoch: Double, loss: Double, learningRate: Double, gradientNorm: Double,
     tokens: Int, supervisedTokens: Int, tokensPerSecond: Double, seconds: Double, secondsLeft: Double? = nil,
-    memory: Int, skippedSteps: Int = 0
+    memory: Int, skippedSteps: Int = 0, lossScale: Double? = nil
   ) {
     self.step = step
     self.totalSteps = totalSteps
@@ -46,6 +48,7 @@ public struct StepReport: Sendable, Hashable {
     self.secondsLeft = secondsLeft
     self.memory = memory
     self.skippedSteps = skippedSteps
+    self.lossScale = lossScale
   }
 
   /// The values to record, by the names that transformers' log history gives them.
@@ -56,7 +59,26 @@ public struct StepReport: Sendable, Hashable {
       "tokens_per_second": tokensPerSecond, "seconds": seconds, "memory_bytes": Double(memory),
     ]
     if skippedSteps > 0 { values["skipped_steps"] = Double(skippedSteps) }
+    if let lossScale { values["loss_scale"] = lossScale }
     return values
+  }
+}
+
+/// A step that updated nothing, and why.
+public struct SkippedStepReport: Sendable, Hashable {
+  public enum Reason: Sendable, Hashable {
+    /// No token of its batches carried loss.
+    case nothingSupervised
+    /// A gradient was too large for fp16: that of `parameter` first, under a loss multiplied by `lossScale`.
+    case overflow(parameter: String, lossScale: Double)
+  }
+
+  public var step: Int
+  public var reason: Reason
+
+  public init(step: Int, reason: Reason) {
+    self.step = step
+    self.reason = reason
   }
 }
 

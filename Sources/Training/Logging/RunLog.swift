@@ -49,6 +49,10 @@ public final class RunLog: MetricsSink {
     for sink in sinks { try sink.record(report) }
   }
 
+  public func record(_ report: SkippedStepReport) throws {
+    for sink in sinks { try sink.record(report) }
+  }
+
   public func record(_ report: EvaluationReport) throws {
     for sink in sinks { try sink.record(report) }
   }

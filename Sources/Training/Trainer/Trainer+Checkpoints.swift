@@ -185,8 +185,10 @@ extension Trainer {
     }
 
     try locateBestCheckpoint(&saved)
-    let (maxSteps, fingerprint) = (state.maxSteps, state.fingerprint)
+    let (maxSteps, fingerprint, lossScale) = (state.maxSteps, state.fingerprint, state.lossScale)
     state = saved
+    // A run may go over to another precision, or come from one.
+    state.lossScale = lossScale.map { saved.lossScale ?? $0 }
     (state.maxSteps, state.fingerprint) = (maxSteps, fingerprint)
     markResumed()
   }
@@ -216,7 +218,7 @@ extension Trainer {
     where saved.fingerprint[key] != value {
       throw differs(key, saved.fingerprint[key] ?? "unset", value)
     }
-    for name in model.activeAdapters where try !model.isWholeModel(name) {
+    for name in model.activeAdapters {
       let (old, new) = (
         try PEFTModel.readConfiguration(adapterFolder(name, in: folder)).settings,
         model.configuration(name)?.settings ?? [:]
@@ -261,7 +263,7 @@ extension Trainer {
   /// instance to train for longer, or more gently after a loss that was no number.
   func fingerprint() -> [String: String] {
     let tokens = trainDataset.lengths.reduce(0) { $0 + Int($1) }
-    var fingerprint = [
+    return [
       "examples": String(trainDataset.lengths.count), "tokens": String(tokens),
       "per_device_train_batch_size": String(arguments.perDeviceTrainBatchSize),
       "gradient_accumulation_steps": String(arguments.gradientAccumulationSteps),
@@ -269,12 +271,8 @@ extension Trainer {
       "packing": String(arguments.packing), "dataloader_drop_last": String(arguments.dataloaderDropLast),
       "train_sampling_strategy": arguments.trainSamplingStrategy.rawValue,
       "max_length": arguments.maxLength.map(String.init) ?? "none",
+      "optim": arguments.optim.entry.stateName,
     ]
-    // A model directory has no place for how it was trained.
-    for name in model.activeAdapters where (try? model.isWholeModel(name)) == true {
-      for (key, value) in model.configuration(name)?.settings ?? [:] { fingerprint[key] = value }
-    }
-    return fingerprint
   }
 }
 
@@ -287,7 +285,7 @@ extension AdapterConfiguration {
     ]
     let fields = (try? JSONValue(parsing: Data(json.utf8)))?.objectValue ?? [:]
     var settings: [String: String] = [:]
-    for (key, value) in fields where !exempt.contains(key) && !Self.learnedFields.contains(key) {
+    for (key, value) in fields where !exempt.contains(key) {
       // Lists of names are sets that PEFT writes in any order.
       let elements = value.arrayValue?.map { $0.serialized() }.sorted()
       settings[key] = elements.map { "[\($0.joined(separator: ", "))]" } ?? value.serialized()
@@ -309,6 +307,6 @@ extension URL {
 
 extension Tensor {
   fileprivate func isAllFinite() throws -> Bool {
-    try count == 0 || withoutGradient { try detached().isFinite().to(.float32).min().item() > 0 }
+    try withoutGradient { try detached().isFinite().to(.float32).min().item() > 0 }
   }
 }

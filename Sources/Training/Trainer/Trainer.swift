@@ -29,7 +29,7 @@ public final class Trainer {
   /// More metrics for evaluations, by name without `eval_`.
   public var computeMetrics: ((PEFTModel) throws -> [String: Double])?
 
-  public internal(set) var state = TrainerState()
+  public package(set) var state = TrainerState()
 
   package let optimizer: any Optimizer
   let schedule: any LearningRateSchedule
@@ -59,9 +59,7 @@ public final class Trainer {
       throw TrainingError(
         "Nothing is trainable: the model has no active adapter. Add one with PEFTModel(base, config).")
     }
-    optimizer = try AdamW(
-      parameters, beta1: arguments.adamBeta1, beta2: arguments.adamBeta2, epsilon: arguments.adamEpsilon,
-      weightDecay: arguments.weightDecay)
+    optimizer = try arguments.optimizer(for: parameters)
     plan = try DataPlan(
       lengths: trainDataset.lengths,
       options: BatchingOptions(
@@ -84,6 +82,7 @@ public final class Trainer {
       ? arguments.maxSteps : Int((arguments.numTrainEpochs * Double(stepsPerEpoch)).rounded(.up))
     schedule = try arguments.schedule(ofTotal: state.maxSteps)
     state.fingerprint = fingerprint()
+    if arguments.fp16 { state.lossScale = LossScale() }
     model.base.usesGradientCheckpointing = arguments.gradientCheckpointing
   }
 
@@ -159,7 +158,7 @@ public final class Trainer {
         let result = try step(window.map { try batch(epoch[$0]) })
         state.globalStep += 1
         state.position.batch = window.upperBound
-        if result.updates {
+        if !result.loss.isNaN {
           lossSum += result.loss
           lossCount += 1
         }
@@ -183,48 +182,59 @@ public final class Trainer {
     var loss: Double
     var gradientNorm: Double
     var learningRate: Double
-    /// Whether the parameters were updated.
-    var updates: Bool
+    /// Why nothing was updated; nil when the parameters were.
+    var skipped: SkippedStepReport.Reason?
   }
 
   /// One optimizer step over the batches of an accumulation window.
   private func step(_ window: [Batch]) throws -> StepResult {
     let supervised = window.reduce(0) { $0 + objective.weight(of: $1) }
-    for (_, parameter) in parameters { try parameter.value.setGradient(nil) }
-    // A mean over nothing: an update would only decay the weights and the moments.
-    guard supervised > 0 else { return skipped(window) }
-
-    var loss = 0.0
-    for batch in window {
-      state.tokens += batch.tokens.count
-      // The sum over nothing depends on no parameter, so that there is nothing to go back through.
-      guard objective.weight(of: batch) > 0 else { continue }
-      let sum = try objective.lossSum(model, batch)
-      loss += try sum.item()
-      guard loss.isFinite else { throw lossIsNotFinite(loss) }
-      try sum.backward()
-    }
+    state.tokens += window.reduce(0) { $0 + $1.tokens.count }
     state.supervisedTokens += supervised
-    if let penalty = try model.penalty() {
-      // Once a window, and of the weight that it has beside the mean loss.
-      let term = try penalty * Double(supervised)
-      loss += try term.item()
-      try term.backward()
-    }
+    for (_, parameter) in parameters { try parameter.value.setGradient(nil) }
+    // A mean over nothing: an update would only decay the weights and the moments. transformers' Trainer divides by zero
+    // there, and its weights become NaN.
+    guard supervised > 0 else { return skipped(.nothingSupervised, loss: .nan, gradientNorm: 0) }
 
+    let loss = try backward(window, supervised: supervised)
     let gradients = try parameters.map { key, parameter in
       guard let gradient = parameter.value.gradient else {
         return try Tensor.zeros(parameter.shape, dtype: parameter.value.dtype, device: parameter.value.device)
       }
       return gradient
     }
-    let norm = try clip(gradients, divisor: Double(supervised))
-    guard norm.isFinite else { throw lossIsNotFinite(norm, what: "gradient norm") }
+    let (norm, overflow) = try clip(gradients, divisor: state.lossScale?.factor ?? Double(supervised))
+    if let overflow {
+      guard let lossScale = state.lossScale else { throw gradientIsNotFinite(norm, overflow) }
+      state.lossScale?.step(overflowed: true)
+      guard state.lossScale?.isExhausted == false else { throw overflowsAlways(overflow) }
+      return skipped(
+        .overflow(parameter: overflow, lossScale: lossScale.factor), loss: loss, gradientNorm: norm)
+    }
     let learningRate = learningRate
     try optimizer.step(gradients, learningRate: learningRate)
     try model.didStep(state.globalStep + 1)
-    return StepResult(
-      loss: loss / Double(supervised), gradientNorm: norm, learningRate: learningRate, updates: true)
+    state.lossScale?.step(overflowed: false)
+    return StepResult(loss: loss, gradientNorm: norm, learningRate: learningRate)
+  }
+
+  /// Makes the gradients of the window's summed loss or, under fp16, of its scaled mean.
+  ///
+  /// - Returns: the mean loss over the supervised tokens.
+  private func backward(_ window: [Batch], supervised: Int) throws -> Double {
+    var loss = 0.0
+    // Means, as sums would overflow by their number alone.
+    let scale = state.lossScale.map { $0.factor / Double(supervised) }
+    func add(_ sum: Tensor) throws {
+      loss += try sum.item()
+      guard loss.isFinite else { throw lossIsNotFinite(loss) }
+      try (scale.map { try sum * $0 } ?? sum).backward()
+    }
+    // The sum over nothing depends on no parameter, so that there is nothing to go back through.
+    for batch in window where objective.weight(of: batch) > 0 { try add(objective.lossSum(model, batch)) }
+    // Once a window, and of the weight that it has beside the mean loss.
+    if let penalty = try model.penalty() { try add(penalty * Double(supervised)) }
+    return loss / Double(supervised)
   }
 
   /// The rate of the next update. Steps without an update leave the schedule where it is, as in transformers.
@@ -232,50 +242,73 @@ public final class Trainer {
     arguments.learningRate * schedule.multiplier(at: state.globalStep - state.skippedSteps)
   }
 
-  /// A step over batches in which nothing is supervised.
-  ///
-  /// It counts as a step, so that the length of the run and the order of the data stay as planned, but nothing is updated and
-  /// no loss recorded. transformers' Trainer divides by zero there, and its weights become NaN.
-  private func skipped(_ window: [Batch]) -> StepResult {
-    let result = StepResult(loss: .nan, gradientNorm: 0, learningRate: learningRate, updates: false)
-    state.tokens += window.reduce(0) { $0 + $1.tokens.count }
-    state.skippedSteps += 1
-    return result
+  /// A step that counts as one, so that the length of the run and the order of the data stay as planned, but updates
+  /// nothing.
+  private func skipped(_ reason: SkippedStepReport.Reason, loss: Double, gradientNorm: Double) -> StepResult {
+    defer { state.skippedSteps += 1 }
+    return StepResult(loss: loss, gradientNorm: gradientNorm, learningRate: learningRate, skipped: reason)
   }
 
   /// Divides the gradients and, when their global norm is above `max_grad_norm`, scales them down to it.
   ///
-  /// - Returns: the norm before clipping.
-  private func clip(_ gradients: [Tensor], divisor: Double) throws -> Double {
+  /// - Returns: the norm before clipping, and when it is not finite the first parameter whose gradient is not.
+  private func clip(_ gradients: [Tensor], divisor: Double) throws -> (norm: Double, overflow: String?) {
     let norms = try Tensor.stacked(gradients.map { try $0.to(.float32).norm() })
     let norm = try norms.norm().item() / divisor
+    guard norm.isFinite else {
+      let culprit = try norms.doubles().firstIndex { !$0.isFinite }
+      // All finite, but not the square of their sum: the largest is to blame.
+      let largest = try culprit ?? norms.argmax().integers()[0]
+      return (norm, parameters[largest].key)
+    }
     var factor = 1 / divisor
     // The small number is PyTorch's, so that norms agree to the last digit.
     if arguments.maxGradNorm > 0 { factor *= min(1, arguments.maxGradNorm / (norm + 1e-6)) }
     for gradient in gradients { try gradient.scaleInPlace(factor) }
-    return norm
+    return (norm, nil)
   }
 
   private func batch(_ indices: ArraySlice<Int32>) throws -> Batch {
     Batch(try indices.map { try trainDataset.example(at: Int($0)) })
   }
 
-  private func lossIsNotFinite(_ value: Double, what: String = "loss") -> TrainingError {
+  private func lossIsNotFinite(_ value: Double) -> TrainingError {
+    diverged("The loss became \(value) at step \(state.globalStep + 1).")
+  }
+
+  private func gradientIsNotFinite(_ norm: Double, _ parameter: String) -> TrainingError {
+    diverged(
+      "The gradient norm became \(norm) at step \(state.globalStep + 1), by the gradient of `\(parameter)`.")
+  }
+
+  private func overflowsAlways(_ parameter: String) -> TrainingError {
+    diverged(
+      "The gradient of `\(parameter)` overflows float16 at step \(state.globalStep + 1), however little the loss is scaled."
+    )
+  }
+
+  private func diverged(_ what: String) -> TrainingError {
     let saved =
       lastSavedStep > 0
       ? "The last checkpoint is from step \(lastSavedStep)." : "No checkpoint was written yet."
+    let range =
+      arguments.fp16
+      ? "Numbers above 65,504 do not fit into float16: use bf16 instead of fp16. Or lower" : "Lower"
     return TrainingError(
-      "The \(what) became \(value) at step \(state.globalStep + 1). \(saved) Lower learning_rate, set max_grad_norm, warm "
-        + "up longer, or look at the rows of this batch with `graft inspect --supervision`.")
+      "\(what) \(saved) \(range) learning_rate, set max_grad_norm, warm up longer, or look at the rows of this batch with "
+        + "`graft inspect --supervision`.")
   }
 
   // MARK: Between steps
 
   /// Reports, evaluates and saves as the arguments say.
   private func afterStep(_ result: StepResult, endsEpoch: Bool) throws {
-    if result.updates {
+    if !result.loss.isNaN {
       state.pendingLoss += result.loss
       state.pendingSteps += 1
+    }
+    if let reason = result.skipped {
+      try log?.record(SkippedStepReport(step: state.globalStep, reason: reason))
     }
     state.endsEpoch = endsEpoch
     clock.finishStep(tokens: state.tokens)
@@ -361,7 +394,7 @@ public final class Trainer {
       supervisedTokens: state.supervisedTokens, tokensPerSecond: clock.tokensPerSecond,
       seconds: clock.seconds,
       secondsLeft: clock.secondsLeft(steps: state.maxSteps - state.globalStep), memory: ProcessMemory.peak,
-      skippedSteps: state.skippedSteps)
+      skippedSteps: state.skippedSteps, lossScale: state.lossScale?.factor)
   }
 
   private func interrupt() throws -> Never {

@@ -18,6 +18,8 @@ public struct TrainerState: Codable, Sendable, Hashable {
   public var supervisedTokens = 0
   /// Steps of those done that updated nothing, for instance because no token was supervised.
   public var skippedSteps = 0
+  /// What the loss is multiplied by under fp16; nil elsewhere.
+  public var lossScale: LossScale?
   /// Sum and number of the losses since the last record.
   public var pendingLoss = 0.0
   public var pendingSteps = 0

@@ -48,6 +48,7 @@ public struct TrainingRun {
     try checkOutputDirectory()
     let device = try Device(choice: configuration.model.device)
     try Engine.prepare(device)
+    if arguments.fp16 { try checkHalfPrecision(device) }
     var adapter = try adapterConfiguration()
 
     let source = try PretrainedSource(configuration.model.modelNameOrPath)
@@ -111,6 +112,7 @@ public struct TrainingRun {
 
   private var dtype: DType? {
     if configuration.training.bf16 { return .bfloat16 }
+    if configuration.training.fp16 { return .float16 }
     return switch configuration.model.dtype {
     case .auto: nil
     case .float32: .float32
@@ -127,6 +129,18 @@ public struct TrainingRun {
       ? URL(fileURLWithPath: path).standardizedFileURL.path : path
     adapter.common.revision = configuration.model.revision
     return adapter
+  }
+
+  /// Engines without half-precision products on a device say so only when one is computed.
+  private func checkHalfPrecision(_ device: Device) throws {
+    do {
+      let one = try Tensor.ones([2, 2], dtype: .float16, device: device)
+      _ = try one.linear(one).floats()
+    } catch {
+      throw TrainingError(
+        "`fp16: true` asks for products in float16, which the device \(device) does not compute (\(error)). Use bf16: true, or "
+          + "neither.")
+    }
   }
 
   private func loadTokenizer(_ source: PretrainedSource) throws -> ChatTokenizer {

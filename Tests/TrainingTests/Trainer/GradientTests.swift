@@ -162,6 +162,7 @@ extension TrainerTests {
       let (trainer, recorder) = try trained(rows[..<2] + masked + rows[2...], steps: 3)
       #expect(try trainer.weights == expected.weights)
       #expect(recorder.steps.map(\.skippedSteps) == [0, 1, 1])
+      #expect(recorder.skipped == [SkippedStepReport(step: 2, reason: .nothingSupervised)])
       #expect(recorder.records[1].loss.isNaN && recorder.records[2].loss.isFinite)
       #expect(recorder.steps[1].tokens > recorder.steps[0].tokens)
       #expect(trainer.optimizer.stepCount == 2)

@@ -12,6 +12,7 @@ extension TrainerTests {
     /// What has to be the same after an interruption.
     enum Twist: String, CaseIterable, CustomTestStringConvertible {
       case plain, accumulation, checkpointing, packing, grouped, epochEnd, fractionOfEpoch, savedModules
+      case pagedAdamW8Bit, adafactor, lion8Bit, momentum
       var testDescription: String { rawValue }
     }
 
@@ -39,6 +40,14 @@ extension TrainerTests {
       case .fractionOfEpoch:
         run.arguments.maxSteps = -1
         run.arguments.numTrainEpochs = 2.3
+      case .pagedAdamW8Bit, .lion8Bit:
+        // Large enough for states in 8 bits.
+        run.adapter.r = 128
+        run.arguments.optim = OptimizerChoice(twist == .lion8Bit ? "lion_8bit" : "paged_adamw_8bit")!
+      case .adafactor: run.arguments.optim = OptimizerChoice("adafactor")!
+      case .momentum:
+        run.arguments.optim = OptimizerChoice("sgd")!
+        run.arguments.optimArgs = "momentum=0.9"
       case .savedModules:
         run.adapter.bias = .all
         run.adapter.common.modulesToSave = ["lm_head"]

@@ -93,11 +93,13 @@ extension Trainer {
 final class Recorder: MetricsSink {
   var steps: [StepReport] = []
   var records: [StepReport] = []
+  var skipped: [SkippedStepReport] = []
   var evaluations: [EvaluationReport] = []
   var isFinished = false
 
   func step(_ report: StepReport) { steps.append(report) }
   func record(_ report: StepReport) { records.append(report) }
+  func record(_ report: SkippedStepReport) { skipped.append(report) }
   func record(_ report: EvaluationReport) { evaluations.append(report) }
   func finish() { isFinished = true }
 }
