@@ -15,6 +15,9 @@ public protocol Adapter: AnyObject {
   /// How many of the parameters stand in for the base model's instead of adding to them.
   var replacedCount: Int { get }
 
+  /// Elements that the adapter has and does not train, as far as PEFT counts them; none by default.
+  var frozenCount: Int { get }
+
   /// Whether the model is being trained: dropout is in effect.
   var isTraining: Bool { get set }
 
@@ -49,6 +52,16 @@ public protocol Adapter: AnyObject {
   /// Trainer's checkpoints keep it. None by default.
   var trainingState: [AdapterTensor] { get }
 
+  /// The settings, where training changes them; nil by default.
+  var configuration: (any AdapterConfiguration)? { get }
+
+  /// Called before tensors are taken from a directory whose settings are `configuration`; does nothing by default.
+  func prepareLoading(_ configuration: any AdapterConfiguration) throws
+
+  /// Whether what comes out of a training is a model instead of an adapter beside one: it is then saved as a Hugging Face
+  /// model directory. False by default.
+  var isWholeModel: Bool { get }
+
   // MARK: Training
 
   /// Called before the first step of a run of `totalSteps` optimizer steps, also of one that is taken up again.
@@ -68,6 +81,10 @@ extension Adapter {
   public var printedEncoder: PrintedModule? { nil }
   public var storedTensors: [AdapterTensor] { parameters.map { AdapterTensor(key: $0.key, $0.parameter) } }
   public var trainingState: [AdapterTensor] { [] }
+  public var frozenCount: Int { 0 }
+  public var configuration: (any AdapterConfiguration)? { nil }
+  public func prepareLoading(_ configuration: any AdapterConfiguration) throws {}
+  public var isWholeModel: Bool { false }
   public func prepareTraining(totalSteps: Int) throws {}
   public func penalty() throws -> Tensor? { nil }
   public func didStep(_ step: Int) throws {}

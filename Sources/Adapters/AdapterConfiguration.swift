@@ -10,6 +10,9 @@ public protocol AdapterConfiguration: Sendable {
   /// PEFT's class around the base model, for the printed tree: `LoraModel`.
   static var tunerName: String { get }
 
+  /// Fields that training decides: a run that is taken up again may differ in them. None by default.
+  static var learnedFields: Set<String> { get }
+
   var common: CommonAdapterSettings { get set }
 
   /// Reads the method's own fields.
@@ -100,6 +103,7 @@ public struct CommonAdapterSettings: Sendable, Hashable {
 }
 
 extension AdapterConfiguration {
+  public static var learnedFields: Set<String> { [] }
   public static var tunerName: String { method.peftType.capitalized + "Model" }
   public var virtualTokenCount: Int { 0 }
   public mutating func encodeTexts(_ encode: (String) throws -> [Int32]) throws {}
@@ -146,10 +150,20 @@ public struct AdapterMethod: Sendable {
   /// Every method that Graft has.
   public static let catalogue: [AdapterMethod] = [
     LoRAConfig.method,
+    AdaLoRAConfig.method,
+    VeRAConfig.method,
+    LoHaConfig.method,
+    LoKrConfig.method,
+    OFTConfig.method,
+    BOFTConfig.method,
+    IA3Config.method,
+    BottleneckConfig.method,
     PromptTuningConfig.method,
     PromptEncoderConfig.method,
     PrefixTuningConfig.method,
-    BottleneckConfig.method,
+    LNTuningConfig.method,
+    BitFitConfig.method,
+    FullFineTuningConfig.method,
   ]
 
   /// The method called `peftType`, in any case.

@@ -23,6 +23,7 @@ extension PEFTModel {
   /// Writes one adapter into `directory` itself.
   public func saveAdapter(_ name: String, to directory: URL) throws {
     let entry = try entry(name)
+    if entry.adapter.isWholeModel { return try saveModel(name, to: directory) }
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Safetensors.write(
       storedTensors(entry).map { TensorToWrite(name: $0.name, tensor: try $0.value()) },
@@ -31,10 +32,23 @@ extension PEFTModel {
     // The configuration last: a directory that has one is complete.
     let readme = directory.appendingPathComponent("README.md")
     if !FileManager.default.fileExists(atPath: readme.path) {
-      try AtomicFile.write(Data(modelCard(entry.configuration).utf8), to: readme)
+      try AtomicFile.write(Data(modelCard(entry.settings).utf8), to: readme)
     }
     try AtomicFile.write(
-      Data(entry.configuration.json.utf8), to: directory.appendingPathComponent("adapter_config.json"))
+      Data(entry.settings.json.utf8), to: directory.appendingPathComponent("adapter_config.json"))
+  }
+
+  /// Writes the base with the adapter's parameters in it, in the type that the base came in.
+  private func saveModel(_ name: String, to directory: URL) throws {
+    guard mergedAdapters.isEmpty else {
+      throw AdapterError(
+        "The adapter `\(mergedAdapters[0])` is merged into the weights; unmerge it before the model is saved."
+      )
+    }
+    try mergeAdapter([name])
+    let result = Result { try base.savePretrained(to: directory) }
+    try unmergeAdapter()
+    try result.get()
   }
 
   private func storedTensors(_ entry: Entry) -> [AdapterTensor] {
@@ -95,6 +109,7 @@ extension PEFTModel {
     let checkpoint = try Checkpoint.open(directory)
     try addAdapter(name, configuration)
     do {
+      try entry(name).adapter.prepareLoading(configuration)
       try fill(entry(name), from: checkpoint, at: path)
     } catch {
       try deleteAdapter(name)
@@ -105,6 +120,8 @@ extension PEFTModel {
 
   /// Takes the values of an adapter that is on this model already from the files in `directory`.
   public func loadWeights(_ name: String, from directory: URL) throws {
+    let adapter = try entry(name).adapter
+    if !adapter.isWholeModel { try adapter.prepareLoading(PEFTModel.readConfiguration(directory)) }
     try fill(entry(name), from: Checkpoint.open(directory), at: directory.path)
   }
 
@@ -138,7 +155,7 @@ extension PEFTModel {
     // A model that is only looked at has shapes and no values.
     guard let load = tensor.load, base.device.kind != .meta else { return }
     let value = try checkpoint.tensor(tensor.name, dtype: .float32).to(.float32, device: base.device)
-    guard try value.isFinite().to(.int64).min().item() == 1 else {
+    guard try value.count == 0 || value.isFinite().to(.int64).min().item() == 1 else {
       throw AdapterError(
         "`\(tensor.name)` in the adapter at \(path) holds values that are infinite or no numbers; its training diverged. "
           + "Use an earlier checkpoint.")

@@ -21,6 +21,13 @@ public final class PEFTModel {
     let modulesToSave: [any AdapterPart]
     /// Where those modules are.
     let savedPaths: Set<String>
+
+    /// The settings as training has left them.
+    var settings: any AdapterConfiguration {
+      guard var learned = adapter.configuration else { return configuration }
+      learned.common = configuration.common
+      return learned
+    }
   }
 
   var entries: OrderedDictionary<String, Entry> = [:]
@@ -51,7 +58,12 @@ public final class PEFTModel {
   public var adapterNames: [String] { Array(entries.keys) }
 
   /// The settings of an adapter; nil when there is none of this name.
-  public func configuration(_ name: String) -> (any AdapterConfiguration)? { entries[name]?.configuration }
+  public func configuration(_ name: String) -> (any AdapterConfiguration)? {
+    entries[name].map { $0.settings }
+  }
+
+  /// Whether an adapter is the model's own parameters, trained: it is saved as a model.
+  public func isWholeModel(_ name: String) throws -> Bool { try entry(name).adapter.isWholeModel }
 
   /// The modules that an adapter works on.
   public func targets(_ name: String) throws -> [String] { try entry(name).adapter.targets }
@@ -275,6 +287,7 @@ public final class PEFTModel {
     let trainable = trainableParameters.reduce(0) { $0 + $1.parameter.count }
     let added = entries.values.reduce(0) { sum, entry in
       sum + parameters(entry).reduce(0) { $0 + $1.parameter.count } - entry.adapter.replacedCount
+        + entry.adapter.frozenCount
     }
     let active = activeAdapters
     try? setAdapters([])

@@ -107,9 +107,11 @@ import Torch
       losses.append(try loss.item())
       try loss.backward()
       for (_, parameter) in model.trainableParameters {
+        guard parameter.count > 0 else { continue }
         let gradient = try #require(parameter.value.gradient)
-        // A pair that works at both ends of the model takes larger steps.
-        try parameter.value.addInPlace(gradient, scale: name.hasPrefix("tied-targets") ? -0.005 : -0.05)
+        // By as much in the largest element whatever the method: the scale of the gradients is not the same.
+        let largest = try gradient.absolute().max().item()
+        if largest > 0 { try parameter.value.addInPlace(gradient, scale: -0.01 / largest) }
         try parameter.value.setGradient(nil)
       }
     }

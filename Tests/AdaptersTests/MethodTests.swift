@@ -19,7 +19,12 @@ import Torch
     let types = try adapterFixtures.map {
       try readJSON(fixture($0).appendingPathComponent("adapter_config.json"))["peft_type"]?.stringValue
     }
-    for method in AdapterMethod.catalogue { #expect(types.contains(method.peftType)) }
+    // What is no adapter has a folder of its own for its trainings.
+    for method in AdapterMethod.catalogue {
+      #expect(
+        types.contains(method.peftType)
+          || FileManager.default.fileExists(atPath: fixture(method.name).path), "\(method.peftType)")
+    }
     #expect(adapterFixtures.count >= 29)
   }
 
@@ -227,7 +232,8 @@ import Torch
       for (_, parameter) in model.trainableParameters { try parameter.value.setGradient(nil) }
     }
     func collect() throws -> [[Float]] {
-      try model.trainableParameters.map { key, parameter in
+      // A layer that AdaLoRA took all ranks from has parameters without elements.
+      try model.trainableParameters.filter { $0.parameter.count > 0 }.map { key, parameter in
         let gradient = try #require(parameter.value.gradient, "\(key) has no gradient")
         #expect(try gradient.absolute().max().item() > 0, "\(key)")
         return try gradient.floats()

@@ -71,6 +71,10 @@ class ComposedAdapter: Adapter {
   }
 
   var trainingState: [AdapterTensor] { parts.flatMap(\.trainingState) }
+  var frozenCount: Int { 0 }
+  var configuration: (any AdapterConfiguration)? { nil }
+  func prepareLoading(_ configuration: any AdapterConfiguration) throws {}
+  var isWholeModel: Bool { false }
 
   var isTraining = false {
     didSet { for part in parts { part.isTraining = isTraining } }

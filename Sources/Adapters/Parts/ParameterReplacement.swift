@@ -13,6 +13,7 @@ final class ParameterReplacement: AdapterPart {
   let key: String
   let replacement: Parameter
   private let place: Place
+  private let isBesideOriginal: Bool
   private var displaced: Displaced?
 
   private enum Displaced {
@@ -22,9 +23,12 @@ final class ParameterReplacement: AdapterPart {
   }
 
   /// A trainable fp32 copy of what is at `place` now.
-  init(key: String, place: Place) throws {
+  ///
+  /// - Parameter isBesideOriginal: whether PEFT keeps the base's own beside it and counts both.
+  init(key: String, place: Place, isBesideOriginal: Bool = false) throws {
     self.key = key
     self.place = place
+    self.isBesideOriginal = isBesideOriginal
     let current: Tensor =
       switch place {
       case .weight(let layer): try layer.weight.dense()
@@ -39,7 +43,7 @@ final class ParameterReplacement: AdapterPart {
   }
 
   var parameters: [(key: String, parameter: Parameter)] { [(key, replacement)] }
-  var replacedCount: Int { replacement.count }
+  var replacedCount: Int { isBesideOriginal ? 0 : replacement.count }
 
   func insert() {
     guard displaced == nil else { return }

@@ -218,7 +218,7 @@ extension Trainer {
     where saved.fingerprint[key] != value {
       throw differs(key, saved.fingerprint[key] ?? "unset", value)
     }
-    for name in model.activeAdapters {
+    for name in model.activeAdapters where try !model.isWholeModel(name) {
       let (old, new) = (
         try PEFTModel.readConfiguration(adapterFolder(name, in: folder)).settings,
         model.configuration(name)?.settings ?? [:]
@@ -263,7 +263,7 @@ extension Trainer {
   /// instance to train for longer, or more gently after a loss that was no number.
   func fingerprint() -> [String: String] {
     let tokens = trainDataset.lengths.reduce(0) { $0 + Int($1) }
-    return [
+    var fingerprint = [
       "examples": String(trainDataset.lengths.count), "tokens": String(tokens),
       "per_device_train_batch_size": String(arguments.perDeviceTrainBatchSize),
       "gradient_accumulation_steps": String(arguments.gradientAccumulationSteps),
@@ -273,6 +273,11 @@ extension Trainer {
       "max_length": arguments.maxLength.map(String.init) ?? "none",
       "optim": arguments.optim.entry.stateName,
     ]
+    // A model directory has no place for how it was trained.
+    for name in model.activeAdapters where (try? model.isWholeModel(name)) == true {
+      for (key, value) in model.configuration(name)?.settings ?? [:] { fingerprint[key] = value }
+    }
+    return fingerprint
   }
 }
 
@@ -285,7 +290,7 @@ extension AdapterConfiguration {
     ]
     let fields = (try? JSONValue(parsing: Data(json.utf8)))?.objectValue ?? [:]
     var settings: [String: String] = [:]
-    for (key, value) in fields where !exempt.contains(key) {
+    for (key, value) in fields where !exempt.contains(key) && !Self.learnedFields.contains(key) {
       // Lists of names are sets that PEFT writes in any order.
       let elements = value.arrayValue?.map { $0.serialized() }.sorted()
       settings[key] = elements.map { "[\($0.joined(separator: ", "))]" } ?? value.serialized()
@@ -307,6 +312,6 @@ extension URL {
 
 extension Tensor {
   fileprivate func isAllFinite() throws -> Bool {
-    try withoutGradient { try detached().isFinite().to(.float32).min().item() > 0 }
+    try count == 0 || withoutGradient { try detached().isFinite().to(.float32).min().item() > 0 }
   }
 }

@@ -152,6 +152,10 @@ def make_case(
     (folder / "README.md").unlink()
     if saved:
         saved(folder)
+    if prepare:
+        # The configuration that was saved can be another than the one that the case began with.
+        trained = PeftModel.from_pretrained(load_base(base), folder, is_trainable=True)
+        facts["line"] = trainable_line(trained)
 
     # Everything expected comes from the files, as PEFT loads them.
     for index, value in enumerate(logits(PeftModel.from_pretrained(load_base(base), folder).eval(), batch)):

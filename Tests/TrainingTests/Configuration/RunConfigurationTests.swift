@@ -286,7 +286,7 @@ struct RunConfigurationTests {
   @Test("a method added to the catalogue brings its own keys and checks")
   func otherMethods() throws {
     let method = AdapterMethod(
-      peftType: "IA3", summary: "Scales.",
+      peftType: "SCALES", summary: "Scales.",
       options: [
         .init("feedforward_modules", .optional(.list(.string)), default: nil, "Layers scaled at their input.")
       ]
@@ -300,12 +300,12 @@ struct RunConfigurationTests {
       try RunConfiguration(
         yaml: Self.minimal + lines, name: "run.yaml", methods: AdapterMethod.catalogue + [method])
     }
-    let run = try read("peft_method: ia3\nfeedforward_modules: down_proj")
-    #expect(run.adapter == ["peft_type": "IA3", "feedforward_modules": ["down_proj"]])
-    let foreign = #expect(throws: ConfigurationError.self) { _ = try read("peft_method: ia3\nr: 8") }
-    #expect(foreign?.problem == "`r` is a key of `peft_method: lora`, but the method is `ia3`")
+    let run = try read("peft_method: scales\nfeedforward_modules: down_proj")
+    #expect(run.adapter == ["peft_type": "SCALES", "feedforward_modules": ["down_proj"]])
+    let foreign = #expect(throws: ConfigurationError.self) { _ = try read("peft_method: scales\nr: 8") }
+    #expect(foreign?.problem == "`r` is a key of `peft_method: lora`, but the method is `scales`")
     let bad = #expect(throws: ConfigurationError.self) {
-      _ = try read("peft_method: ia3\nfeedforward_modules: bad")
+      _ = try read("peft_method: scales\nfeedforward_modules: bad")
     }
     #expect(bad?.location == .file("run.yaml", line: 4))
   }

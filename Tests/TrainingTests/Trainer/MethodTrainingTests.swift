@@ -14,6 +14,14 @@ extension TrainerTests {
   /// Tests/AdaptersTests/Fixtures; method_fixtures.py there says what they hold.
   @Suite("Training of every method")
   struct MethodTraining {
+    @Test("every method of the catalogue has trainings")
+    func complete() throws {
+      let trained = try Set(MethodTrainingFixture.names.map { try MethodTrainingFixture($0).peftType })
+      for method in AdapterMethod.catalogue {
+        #expect(trained.contains(method.peftType), "\(method.peftType)")
+      }
+    }
+
     @Test(
       "the gradients of the first step are the reference's", arguments: MethodTrainingFixture.names)
     func gradients(_ name: String) throws {

@@ -1,0 +1,170 @@
+import JSON
+import Models
+import NeuralNetworks
+import OrderedCollections
+import Torch
+
+/// Full fine-tuning: the model's own parameters are trained, all of them, the last blocks, or those that patterns name.
+///
+/// What comes out is a model, not an adapter: it is saved as a Hugging Face model directory. Copies in fp32 are trained, since
+/// steps of training are smaller than bf16 can hold; the model is saved in the type that it came in.
+public struct FullFineTuningConfig: AdapterConfiguration, Hashable {
+  /// How many blocks are trained, counted from the output; nil sets no such limit.
+  public var numTrainableLayers: Int?
+  /// Regular expressions of whole parameter names, of which those that match one are trained; nil names none.
+  public var trainableParameters: [String]?
+  public var common: CommonAdapterSettings
+
+  /// With neither option everything is trained, with both what either of them names.
+  public init(
+    numTrainableLayers: Int? = nil, trainableParameters: [String]? = nil, taskType: String? = "CAUSAL_LM"
+  ) {
+    self.numTrainableLayers = numTrainableLayers
+    self.trainableParameters = trainableParameters
+    common = CommonAdapterSettings(taskType: taskType)
+  }
+
+  public static let method = AdapterMethod(
+    peftType: "FULL",
+    summary:
+      "Full fine-tuning: the model's own parameters are trained, and the output is a model directory instead of an adapter.",
+    options: [
+      .init(
+        "num_trainable_layers", .optional(.integer), default: nil,
+        "Train this many blocks, counted from the output. With `null` and without `trainable_parameters`, everything is "
+          + "trained."),
+      .init(
+        "trainable_parameters", .optional(.list(.string)), default: nil,
+        "Train the parameters whose whole name one of these regular expressions matches, such as `model\\.norm\\.weight` or "
+          + "`.*mlp.*`; beside the blocks of `num_trainable_layers` if both are given."),
+    ] + CommonAdapterSettings.options.filter { $0.name == "task_type" }
+  ) { try FullFineTuningConfig($0) }
+
+  public init(_ fields: AdapterFields) throws {
+    numTrainableLayers =
+      fields.values["num_trainable_layers"].map(\.isNull) ?? true
+      ? nil : try fields.integer("num_trainable_layers", default: 1)
+    trainableParameters = try fields.strings("trainable_parameters")
+    common = try CommonAdapterSettings(fields)
+    guard common.modulesToSave == nil else {
+      throw fields.invalid(
+        "modules_to_save",
+        remedy: "name the parameters in `trainable_parameters`: here everything that is trained is saved")
+    }
+  }
+
+  public var ownFields: OrderedDictionary<String, JSONValue> {
+    [
+      "num_trainable_layers": numTrainableLayers.map(JSONValue.integer) ?? .null,
+      "trainable_parameters": trainableParameters.map { .array($0.map(JSONValue.string)) } ?? .null,
+    ]
+  }
+
+  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+    if let packed = model.namedModules().first(where: {
+      ($0.module as? Linear)?.weight.parameter == nil && $0.module is Linear
+    }) {
+      throw AdapterError(
+        "The weight of \(packed.path) is held in a quantized form, which cannot be trained. Load the base in float32 or "
+          + "bfloat16, or train an adapter on it instead (`peft_method: lora`).")
+    }
+    if let layers = numTrainableLayers, layers > model.layerCount {
+      throw AdapterError(
+        "`num_trainable_layers` is \(layers), and this \(model.typeName) has \(model.layerCount) blocks; write at most that."
+      )
+    }
+    var seen: Set<ObjectIdentifier> = []
+    let named = model.namedParameters().filter { seen.insert(ObjectIdentifier($0.parameter)).inserted }
+    let patterns = try trainableParameters?.map { try RegularExpression($0) }
+    for (pattern, text) in zip(patterns ?? [], trainableParameters ?? [])
+    where !named.contains(where: { pattern.matchesWhole($0.path) }) {
+      throw AdapterError(
+        "`trainable_parameters` names `\(text)`, which matches the whole name of no parameter of this \(model.typeName). They "
+          + "are called \(named.prefix(3).map(\.path).joined(separator: ", ")), …; `graft inspect` prints all names."
+      )
+    }
+    let chosen = named.filter { path, _ in
+      if numTrainableLayers == nil, patterns == nil { return true }
+      if let layers = numTrainableLayers, let block = Self.blockIndex(path),
+        block >= model.layerCount - layers
+      {
+        return true
+      }
+      return patterns?.contains { $0.matchesWhole(path) } ?? false
+    }
+    return try FullFineTuning(trained: chosen, all: named, model: model)
+  }
+
+  /// The first number in a path: `model.layers.3.mlp.up_proj.weight` is of block 3.
+  private static func blockIndex(_ path: String) -> Int? {
+    path.split(separator: ".").lazy.compactMap { Int($0) }.first
+  }
+}
+
+/// The trained parameters of one model in place of its own.
+final class FullFineTuning: ComposedAdapter {
+  private let model: any CausalLanguageModel
+  /// Every parameter by its name in the model's files.
+  private let all: [(path: String, parameter: Parameter)]
+  private let copies: [String: Parameter]
+  private let dtype: DType
+  private let keepsType: KeptType?
+
+  init(
+    trained: [(path: String, parameter: Parameter)], all: [(path: String, parameter: Parameter)],
+    model: any CausalLanguageModel
+  ) throws {
+    // In the parameter itself, so that what is tied stays tied.
+    let parts = try trained.map { try ParameterReplacement(key: $0.path, place: .parameter($0.parameter)) }
+    self.model = model
+    self.all = all
+    copies = Dictionary(uniqueKeysWithValues: parts.map { ($0.key, $0.replacement) })
+    dtype = model.dtype
+    keepsType = dtype == .float32 ? nil : KeptType(dtype)
+    var modules: [String] = []
+    for (path, _) in trained {
+      let module = path.split(separator: ".").dropLast().joined(separator: ".")
+      if modules.last != module { modules.append(module) }
+    }
+    super.init(targets: modules, parts: parts)
+  }
+
+  override func activate() throws {
+    try super.activate()
+    // An fp32 embedding would have the whole model computed in fp32.
+    if let keepsType { model.inputEmbedding.adapters.append(keepsType) }
+  }
+
+  override func deactivate() throws {
+    model.inputEmbedding.adapters.removeAll { $0 === keepsType }
+    try super.deactivate()
+  }
+
+  override var isWholeModel: Bool { true }
+
+  /// Every parameter of the model: those that are not trained are only compared with the file by their shape.
+  override var storedTensors: [AdapterTensor] {
+    all.map { path, parameter in
+      let trained = copies[path]
+      return AdapterTensor(
+        name: path, shape: parameter.shape, value: { try (trained ?? parameter).value.detached() },
+        load: trained.map { copy in { try copy.value.copyInPlace($0) } })
+    }
+  }
+
+  /// What rounding to the model's type loses.
+  override var trainingState: [AdapterTensor] {
+    dtype == .float32 ? [] : parameters.map { AdapterTensor(key: $0.key, $0.parameter) }
+  }
+}
+
+/// Gives what an embedding looks up in the type that the model computes in.
+private final class KeptType: EmbeddingAdapter {
+  private let dtype: DType
+
+  init(_ dtype: DType) {
+    self.dtype = dtype
+  }
+
+  func forward(_ tokens: Tensor, output: Tensor) throws -> Tensor { try output.to(dtype) }
+}
