@@ -233,3 +233,7 @@ int ct_svd(CTTensor *matrix, CTTensor **u, CTTensor **s, CTTensor **vt) {
     *vt = hand_out(right);
   });
 }
+
+CTTensor *ct_solve_right(CTTensor *matrix, CTTensor *right) {
+  return tensor_or_null([&] { return at::linalg_solve(borrow(matrix), borrow(right), /*left=*/false); });
+}

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <cstring>
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include "Bridge.h"
 
 using namespace graft;
@@ -114,6 +116,21 @@ CTTensor *ct_normal(
     const int64_t *shape, int32_t rank, double mean, double deviation, CTDType dtype, CTDevice device) {
   return tensor_or_null(
       [&] { return at::empty(at::IntArrayRef(shape, rank), options(dtype, device)).normal_(mean, deviation); });
+}
+
+CTTensor *ct_seeded_state(uint64_t seed) {
+  return tensor_or_null([&] { return at::detail::createCPUGenerator(seed).get_state(); });
+}
+
+CTTensor *ct_uniform_from(CTTensor *state, const int64_t *shape, int32_t rank, double low, double high) {
+  return tensor_or_null([&] {
+    auto generator = at::detail::createCPUGenerator();
+    generator.set_state(borrow(state));
+    auto drawn = at::empty(at::IntArrayRef(shape, rank), at::TensorOptions().dtype(at::kFloat));
+    drawn.uniform_(low, high, generator);
+    borrow(state).copy_(generator.get_state());
+    return drawn;
+  });
 }
 
 CTTensor *ct_from_bytes(

@@ -42,4 +42,9 @@ extension Tensor {
     let (u, s, vt) = try basis.transposed().matmul(self).singularValueDecomposition()
     return (try basis.matmul(u), s, vt)
   }
+
+  /// X with X · matrix = self, for square matrices `[…, n, n]`.
+  public func dividedFromRight(by matrix: Tensor) throws -> Tensor {
+    try Tensor.checked("solve", matrix, self) { ct_solve_right(matrix.handle, handle) }
+  }
 }

@@ -80,6 +80,10 @@ CTTensor *_Nullable ct_full(
 CTTensor *_Nullable ct_arange(int64_t start, int64_t end, int64_t step, CTDType dtype, CTDevice device);
 CTTensor *_Nullable ct_uniform(
     const int64_t *shape, int32_t rank, double low, double high, CTDType dtype, CTDevice device);
+/// The state of a CPU generator that has just been seeded, as `torch.Generator().manual_seed(seed)` has it.
+CTTensor *_Nullable ct_seeded_state(uint64_t seed);
+/// Drawn on the CPU in fp32 from a generator in `state`, which is moved on.
+CTTensor *_Nullable ct_uniform_from(CTTensor *state, const int64_t *shape, int32_t rank, double low, double high);
 CTTensor *_Nullable ct_normal(
     const int64_t *shape, int32_t rank, double mean, double deviation, CTDType dtype, CTDevice device);
 /// Copies `byte_count` bytes of contiguous elements from host memory.
@@ -171,6 +175,8 @@ int ct_qr(CTTensor *matrix, CTTensor *_Nullable *_Nonnull q, CTTensor *_Nullable
 int ct_svd(
     CTTensor *matrix, CTTensor *_Nullable *_Nonnull u, CTTensor *_Nullable *_Nonnull s,
     CTTensor *_Nullable *_Nonnull vt);
+/// X with X · matrix = right, for square matrices [..., n, n]. Differentiable.
+CTTensor *_Nullable ct_solve_right(CTTensor *matrix, CTTensor *right);
 
 // MARK: Fused operations (Kernels/): with an own kernel where there is one, in plain operations elsewhere
 
