@@ -12,7 +12,10 @@ public final class DecoderAttention: Module, Sublayer {
   public let oProj: Linear
 
   private let configuration: DecoderConfiguration
+  /// Where its keys and values are in a cache.
   private let layerIndex: Int
+  /// Tokens that it may see; nil is all.
+  private let window: Int?
   /// Query, key and value, which read the same input.
   let projections: LinearGroup
 
@@ -22,6 +25,7 @@ public final class DecoderAttention: Module, Sublayer {
   init(_ configuration: DecoderConfiguration, layerIndex: Int) throws {
     self.configuration = configuration
     self.layerIndex = layerIndex
+    window = configuration.slidingWindow(layer: layerIndex)
     let hidden = configuration.hiddenSize
     let queries = configuration.headCount * configuration.headDimension
     let keys = configuration.keyValueHeadCount * configuration.headDimension
@@ -30,6 +34,18 @@ public final class DecoderAttention: Module, Sublayer {
     vProj = try Linear(hidden, keys, bias: configuration.queryKeyValueBias)
     oProj = try Linear(queries, hidden, bias: configuration.outputBias)
     projections = LinearGroup([qProj, kProj, vProj])
+  }
+
+  /// The same attention at another place: its parameters, adapters of its own.
+  init(sharing other: DecoderAttention, layerIndex: Int) {
+    configuration = other.configuration
+    self.layerIndex = layerIndex
+    window = other.window
+    qProj = Linear(sharing: other.qProj)
+    kProj = Linear(sharing: other.kProj)
+    vProj = Linear(sharing: other.vProj)
+    oProj = Linear(sharing: other.oProj)
+    projections = LinearGroup([qProj, kProj, vProj], sharing: other.projections)
   }
 
   /// `[T, hidden]` → `[T, hidden]`.
@@ -41,7 +57,6 @@ public final class DecoderAttention: Module, Sublayer {
     let (heads, keyHeads) = (configuration.headCount, configuration.keyValueHeadCount)
     let headDimension = configuration.headDimension
     let scale = 1 / Double(headDimension).squareRoot()
-    let window = configuration.slidingWindow(layer: layerIndex)
 
     var output: Tensor  // [T, heads, headDim]
     if let projected = try projections(input) {  // [T, (heads + 2 · keyHeads) · headDim]
@@ -100,6 +115,15 @@ public final class DecoderMLP: Module, Sublayer {
     projections = LinearGroup([gateProj, upProj])
   }
 
+  init(sharing other: DecoderMLP) {
+    className = other.className
+    gateProj = Linear(sharing: other.gateProj)
+    upProj = Linear(sharing: other.upProj)
+    downProj = Linear(sharing: other.downProj)
+    actFn = other.actFn
+    projections = LinearGroup([gateProj, upProj], sharing: other.projections)
+  }
+
   /// `[T, hidden]` → `[T, hidden]`.
   func callAsFunction(_ input: Tensor) throws -> Tensor {
     if let gateUp = try projections(input) { return try downProj(actFn.gate(fused: gateUp)) }
@@ -126,6 +150,15 @@ public final class DecoderLayer: Module {
     postAttentionLayernorm = try configuration.norm()
   }
 
+  /// The same layer at another place: its parameters, adapters of its own.
+  init(sharing other: DecoderLayer, index: Int) {
+    className = other.className
+    selfAttn = DecoderAttention(sharing: other.selfAttn, layerIndex: index)
+    mlp = DecoderMLP(sharing: other.mlp)
+    inputLayernorm = other.inputLayernorm
+    postAttentionLayernorm = other.postAttentionLayernorm
+  }
+
   /// `[T, hidden]` → `[T, hidden]`.
   func callAsFunction(
     _ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?,
@@ -144,7 +177,7 @@ public final class DecoderLayer: Module {
 /// Embedding, layers, norm.
 public final class DecoderModel: Module {
   public let embedTokens: Embedding
-  public let layers: [DecoderLayer]
+  public internal(set) var layers: [DecoderLayer]
   public let norm: RMSNorm
   public let rotaryEmb: RotaryEmbedding
 
@@ -194,17 +227,18 @@ public final class DecoderModel: Module {
 }
 
 /// The decoder with its projection to the vocabulary.
-public final class DecoderForCausalLM: Module, CausalLanguageModel {
+public final class DecoderForCausalLM: Module, CausalLanguageModel, LayerArranging {
   public let model: DecoderModel
   public let lmHead: Linear
 
   public let configuration: ModelConfiguration
   public let family: ModelFamily
-  public let layerCount: Int
+  public var layerCount: Int { model.layers.count }
   public let contextLength: Int
   public let attentionShape: AttentionShape
   public var virtualTokens: VirtualTokens?
   public var usesGradientCheckpointing = false
+  public private(set) var layerSources: [Int]
 
   private let className: String
 
@@ -216,7 +250,7 @@ public final class DecoderForCausalLM: Module, CausalLanguageModel {
       : try Linear(decoder.hiddenSize, decoder.vocabularySize, bias: false)
     configuration = decoder.source
     self.family = family
-    layerCount = decoder.layerCount
+    layerSources = Array(0..<decoder.layerCount)
     contextLength = decoder.contextLength
     attentionShape = AttentionShape(
       headCount: decoder.headCount, keyValueHeadCount: decoder.keyValueHeadCount,
@@ -232,6 +266,21 @@ public final class DecoderForCausalLM: Module, CausalLanguageModel {
       try layer.selfAttn.projections.stack()
       try layer.mlp.projections.stack()
     }
+  }
+
+  public func arrangement(of sources: [Int]) -> LayerArrangement {
+    LayerArrangement(
+      layers: sources.enumerated().map { DecoderLayer(sharing: model.layers[$1], index: $0) },
+      sources: sources.map { layerSources[$0] })
+  }
+
+  public func exchangeLayers(_ other: LayerArrangement) -> LayerArrangement {
+    guard let layers = other.layers as? [DecoderLayer] else {
+      preconditionFailure("an arrangement of another model")
+    }
+    let current = LayerArrangement(layers: model.layers, sources: layerSources)
+    (model.layers, layerSources) = (layers, other.sources)
+    return current
   }
 
   public func hiddenStates(_ input: ModelInput) throws -> Tensor {

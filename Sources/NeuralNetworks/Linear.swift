@@ -20,6 +20,11 @@ public final class Linear: Module {
       bias: bias ? try Parameter(shape: [outFeatures]) : nil)
   }
 
+  /// A layer with the parameters of another, and adapters of its own.
+  public convenience init(sharing other: Linear) {
+    self.init(weight: other.weight, bias: other.bias)
+  }
+
   public var inFeatures: Int { weight.inFeatures }
   public var outFeatures: Int { weight.outFeatures }
 

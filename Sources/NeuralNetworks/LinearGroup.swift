@@ -22,6 +22,12 @@ public final class LinearGroup {
     self.layers = layers
   }
 
+  /// Layers that share the parameters of another group's, and how these lie in memory.
+  public init(_ layers: [Linear], sharing other: LinearGroup) {
+    self.layers = layers
+    stacked = other.stacked
+  }
+
   /// Lays the weights behind one another; does nothing for storages that are not dense.
   public func stack() throws {
     let parameters = layers.compactMap(\.weight.parameter)

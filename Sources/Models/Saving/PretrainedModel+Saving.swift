@@ -14,7 +14,12 @@ extension CausalLanguageModel {
     var tensors: [TensorToWrite] = []
     var seen: Set<ObjectIdentifier> = []
     // A tied parameter is stored once, as transformers does.
-    for (name, parameter) in namedParameters() where seen.insert(ObjectIdentifier(parameter)).inserted {
+    let arranged =
+      (self as? any LayerArranging).map { $0.layerSources != Array(0..<$0.layerSources.count) } ?? false
+    for (name, parameter) in namedParameters() {
+      // Layers that were repeated share their parameters as well, and are stored each.
+      guard seen.insert(ObjectIdentifier(parameter)).inserted || (arranged && name.contains(".layers."))
+      else { continue }
       tensors.append(TensorToWrite(name: name, tensor: parameter.value))
     }
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
@@ -26,6 +31,7 @@ extension CausalLanguageModel {
     if json["dtype"] != nil { json["dtype"] = .string(dtype.torchName) }
     // What a merged adapter may have changed.
     json["tie_word_embeddings"] = .bool(tiesEmbeddings)
+    applyArrangement(to: &json)
     try AtomicFile.write(
       Data((json.serialized(indent: 2) + "\n").utf8), to: directory.appendingPathComponent("config.json"))
   }
