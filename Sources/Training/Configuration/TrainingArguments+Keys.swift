@@ -43,6 +43,15 @@ extension TrainingArguments {
             "\(entry.options.map { "`\($0)`" }.joined(separator: ", ")) of `\(entry.name)`"
           }.joined(separator: "; ") + "."),
       .init("learning_rate", in: section, \.learningRate, "Base learning rate: the peak after warmup."),
+      .init(
+        "loraplus_lr_ratio", in: section, \.loraplusLrRatio,
+        "LoRA+ (arXiv 2402.12354): B learns with `learning_rate` times this, 16 for instance; `null` is off."),
+      .init(
+        "loraplus_lr_embedding", in: section, \.loraplusLrEmbedding,
+        "LoRA+: the learning rate of LoRA on embeddings."),
+      .init(
+        "loraplus_weight_decay", in: section, \.loraplusWeightDecay,
+        "LoRA+: weight decay, in place of `weight_decay`."),
       .init("weight_decay", in: section, \.weightDecay, "Decoupled weight decay, never on biases and norms."),
       .init("adam_beta1", in: section, \.adamBeta1, "Decay of the gradient's average; Lion's interpolation."),
       .init("adam_beta2", in: section, \.adamBeta2, "Decay of the squared gradient's average."),

@@ -29,6 +29,13 @@ extension TrainingArguments {
       learningRate > 0 && learningRate.isFinite, "learning_rate", "is \(learningRate)",
       "write a number above 0, such as 2e-4 for LoRA")
     try require(notNegative: weightDecay, "weight_decay")
+    if let loraplusLrRatio {
+      try require(
+        loraplusLrRatio > 0 && loraplusLrRatio.isFinite, "loraplus_lr_ratio", "is \(loraplusLrRatio)",
+        "write a number above 0, such as 16, or `null`")
+    }
+    try require(notNegative: loraplusLrEmbedding, "loraplus_lr_embedding")
+    try require(notNegative: loraplusWeightDecay, "loraplus_weight_decay")
     try require(notNegative: maxGradNorm, "max_grad_norm")
     try require(notNegative: evalDelay, "eval_delay")
     try require(notNegative: earlyStoppingThreshold, "early_stopping_threshold")

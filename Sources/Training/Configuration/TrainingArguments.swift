@@ -27,6 +27,12 @@ public struct TrainingArguments: ConfigurationGroup {
   public var optim = OptimizerChoice.adamwTorch
   /// Further options of the optimizer: `momentum=0.9`.
   public var optimArgs: String?
+  /// LoRA+: how many times A's learning rate B's is; nil is the same for both.
+  public var loraplusLrRatio: Double?
+  /// LoRA+: the learning rate of LoRA on embeddings.
+  public var loraplusLrEmbedding = 1e-6
+  /// LoRA+: decoupled weight decay, in place of ``weightDecay``.
+  public var loraplusWeightDecay = 0.0
   public var learningRate = 5e-5
   /// Decoupled weight decay, never applied to biases and norms.
   public var weightDecay = 0.0

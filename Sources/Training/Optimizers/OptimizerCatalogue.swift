@@ -49,8 +49,10 @@ extension TrainingArguments {
   ///   states.
   package func optimizer(for parameters: [(key: String, parameter: Parameter)]) throws -> any Optimizer {
     let entry = optim.entry
+    let loraPlus = LoRAPlus(self)
     return try RuleOptimizer(
-      updateRule(), parameters, weightDecay: weightDecay, pages: entry.isPaged ? outputDir : nil)
+      updateRule(), parameters, weightDecay: weightDecay, pages: entry.isPaged ? outputDir : nil
+    ) { key, shape in loraPlus?.settings(key, shape: shape) }
   }
 
   /// The formula that `optim` and its options choose.

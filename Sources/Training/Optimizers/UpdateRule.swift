@@ -33,12 +33,19 @@ struct ParameterUpdate {
   let weightDecay: Double
 }
 
+/// How one parameter is trained among the others.
+struct ParameterSettings {
+  /// What the learning rate is multiplied with.
+  var rate = 1.0
+  var weightDecay: Double
+}
+
 /// An optimizer made of an ``UpdateRule`` and the states of its parameters.
 final class RuleOptimizer: Optimizer {
   private struct Slot {
     let name: String
     let parameter: Parameter
-    let weightDecay: Double
+    let settings: ParameterSettings
     let state: [(name: String, tensor: Tensor)]
   }
 
@@ -49,12 +56,14 @@ final class RuleOptimizer: Optimizer {
 
   /// - Parameters:
   ///   - parameters: by the names that checkpoints give their state.
-  ///   - weightDecay: for parameters that ``WeightDecayRule`` does not except.
+  ///   - weightDecay: for parameters that ``WeightDecayRule`` does not except, where `settings` does not say otherwise.
+  ///   - settings: of single parameters, by name and shape; nil where they are those of all.
   ///   - pages: the folder for a file that the states are mapped from; nil holds them in the parameters' memory.
   /// - Throws: `FileError` when there is no room for such a file, `TorchError` when memory runs out.
   init(
     _ rule: any UpdateRule, _ parameters: [(key: String, parameter: Parameter)], weightDecay: Double = 0,
-    pages folder: String? = nil
+    pages folder: String? = nil,
+    settings: (_ key: String, _ shape: [Int]) -> ParameterSettings? = { _, _ in nil }
   ) throws {
     self.rule = rule
     let shapes = parameters.map { rule.state(of: $0.parameter.shape) }
@@ -65,7 +74,8 @@ final class RuleOptimizer: Optimizer {
       let device = parameter.parameter.value.device
       return Slot(
         name: parameter.key, parameter: parameter.parameter,
-        weightDecay: WeightDecayRule.applies(to: parameter.key) ? weightDecay : 0,
+        settings: settings(parameter.key, parameter.parameter.shape)
+          ?? ParameterSettings(weightDecay: WeightDecayRule.applies(to: parameter.key) ? weightDecay : 0),
         state: try shapes.map { state in
           let tensor =
             try pages?.zeros(state.shape, dtype: state.dtype)
@@ -79,15 +89,20 @@ final class RuleOptimizer: Optimizer {
     stepCount += 1
     try withoutGradient {
       guard isPaged else {
-        let updates = zip(slots, gradients).map { update($0, $1, state: $0.state.map(\.tensor)) }
-        return try rule.update(updates, learningRate: learningRate, step: stepCount)
+        let pairs = Dictionary(grouping: zip(slots, gradients)) { $0.0.settings.rate }
+        for (rate, pairs) in pairs {
+          let updates = pairs.map { update($0, $1, state: $0.state.map(\.tensor)) }
+          try rule.update(updates, learningRate: learningRate * rate, step: stepCount)
+        }
+        return
       }
       // One at a time, so that no more than one parameter's state need be in memory.
       for (slot, gradient) in zip(slots, gradients) {
         let device = slot.parameter.value.device
         let state = try slot.state.map { try $0.tensor.to(device: device) }
         try rule.update(
-          [update(slot, gradient, state: state)], learningRate: learningRate, step: stepCount)
+          [update(slot, gradient, state: state)], learningRate: learningRate * slot.settings.rate,
+          step: stepCount)
         for ((_, paged), used) in zip(slot.state, state) where paged !== used { try paged.copyInPlace(used) }
       }
     }
@@ -95,7 +110,7 @@ final class RuleOptimizer: Optimizer {
 
   private func update(_ slot: Slot, _ gradient: Tensor, state: [Tensor]) -> ParameterUpdate {
     ParameterUpdate(
-      value: slot.parameter.value, gradient: gradient, state: state, weightDecay: slot.weightDecay)
+      value: slot.parameter.value, gradient: gradient, state: state, weightDecay: slot.settings.weightDecay)
   }
 
   func state() -> [(name: String, tensor: Tensor)] {

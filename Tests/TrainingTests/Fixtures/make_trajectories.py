@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, get_scheduler
@@ -82,7 +83,19 @@ RUNS = {
         "llama-grouped-query", {"r": 4, "target_modules": ["embed_tokens", "lm_head", "down_proj"]}, 20,
         {"per_device_train_batch_size": 2, "max_steps": 10, "learning_rate": 1e-2},
     ),
+    # PEFT's optimizer in Trainer's place; biases take no decay, norms do.
+    "loraplus": (
+        "llama-biases",
+        {"r": 4, "bias": "lora_only", "modules_to_save": ["norm"], "target_modules": ["embed_tokens", "q_proj", "v_proj"]},
+        20,
+        {
+            "per_device_train_batch_size": 2, "max_steps": 10, "learning_rate": 2e-3, "lr_scheduler_type": "cosine",
+            "loraplus_lr_ratio": 4.0, "loraplus_lr_embedding": 3e-3, "loraplus_weight_decay": 0.1,
+        },
+    ),
 }
+
+LORAPLUS = "loraplus_lr_ratio", "loraplus_lr_embedding", "loraplus_weight_decay"
 
 
 def make_rows(count: int, seed: int):
@@ -134,7 +147,19 @@ class Record(TrainerCallback):
             self.steps.append({key: logs[key] for key in ("loss", "grad_norm", "learning_rate")})
 
 
+def loraplus(model, args: TrainingArguments, settings: dict):
+    """PEFT's optimizer for the runs that ask for it, else None."""
+    options = {key: settings[key] for key in LORAPLUS if key in settings}
+    if not options:
+        return None
+    return create_loraplus_optimizer(
+        model, torch.optim.AdamW, lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon, **options,
+    )
+
+
 def arguments(settings: dict, folder: str) -> TrainingArguments:
+    settings = {key: value for key, value in settings.items() if key not in LORAPLUS}
     return TrainingArguments(
         output_dir=folder, use_cpu=True, logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True,
         optim="adamw_torch", remove_unused_columns=False, label_names=["labels"], **settings,
@@ -149,7 +174,7 @@ def windows(count: int, args: TrainingArguments, steps: int):
     return [epoch[step % len(epoch)] for step in range(steps)]
 
 
-def plain_run(base: str, init: Path, rows, args: TrainingArguments, steps: int):
+def plain_run(base: str, init: Path, rows, args: TrainingArguments, steps: int, settings: dict):
     """The same run without Trainer and without padding: each row alone."""
     model = PeftModel.from_pretrained(load_base(base), init, is_trainable=True).train()
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -157,7 +182,7 @@ def plain_run(base: str, init: Path, rows, args: TrainingArguments, steps: int):
     def decays(name: str) -> bool:
         return "bias" not in name and "norm" not in name
 
-    optimizer = torch.optim.AdamW(
+    optimizer = loraplus(model, args, settings) or torch.optim.AdamW(
         [
             {"params": [p for n, p in named if decays(n)], "weight_decay": args.weight_decay},
             {"params": [p for n, p in named if not decays(n)], "weight_decay": 0.0},
@@ -206,13 +231,14 @@ def make(number: int, name: str, base: str, lora: dict, count: int, settings: di
     with tempfile.TemporaryDirectory() as scratch:
         args, record = arguments(settings, scratch), Record()
         trained = PeftModel.from_pretrained(load_base(base), folder / "init", is_trainable=True)
-        trainer = InOrder(model=trained, args=args, train_dataset=rows, data_collator=pad, callbacks=[record])
+        trainer = InOrder(model=trained, args=args, train_dataset=rows, data_collator=pad, callbacks=[record],
+                          optimizers=(loraplus(trained, args, settings), None))
         trainer.train()
         trained.save_pretrained(folder / "final")
     for readme in folder.rglob("README.md"):
         readme.unlink()
 
-    steps, again = plain_run(base, folder / "init", rows, args, len(record.steps))
+    steps, again = plain_run(base, folder / "init", rows, args, len(record.steps), settings)
     for number, (step, logged) in enumerate(zip(steps, record.steps)):
         for key in ("loss", "grad_norm", "learning_rate"):
             assert abs(step[key] - logged[key]) <= 1e-4 * abs(logged[key]) + 1e-7, (name, number, key, step, logged)

@@ -15,7 +15,7 @@ extension TrainerTests {
   struct Trajectories {
     static let names = [
       "linear", "warmup-cosine-decay-clip", "accumulation", "epochs-with-remainder", "no-clip-own-betas",
-      "biases-and-saved-modules", "embeddings",
+      "biases-and-saved-modules", "embeddings", "loraplus",
     ]
 
     /// fp32 sums in another order, grown by up to twelve steps of Adam, which divides small gradients by their own size.
