@@ -24,18 +24,25 @@ extension PEFTModel {
   public func saveAdapter(_ name: String, to directory: URL) throws {
     let entry = try entry(name)
     if entry.adapter.isWholeModel { return try saveModel(name, to: directory) }
+    try PEFTModel.write(
+      entry.settings, storedTensors(entry).map { ($0.name, try $0.value()) }, to: directory)
+  }
+
+  /// Writes an adapter's files from its settings and its tensors under their complete names.
+  static func write(
+    _ configuration: any AdapterConfiguration, _ tensors: [(name: String, tensor: Tensor)], to directory: URL
+  ) throws {
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Safetensors.write(
-      storedTensors(entry).map { TensorToWrite(name: $0.name, tensor: try $0.value()) },
-      metadata: ["format": "pt"],
+      tensors.map { TensorToWrite(name: $0.name, tensor: $0.tensor) }, metadata: ["format": "pt"],
       to: directory.appendingPathComponent("adapter_model.safetensors"))
     // The configuration last: a directory that has one is complete.
     let readme = directory.appendingPathComponent("README.md")
     if !FileManager.default.fileExists(atPath: readme.path) {
-      try AtomicFile.write(Data(modelCard(entry.settings).utf8), to: readme)
+      try AtomicFile.write(Data(modelCard(configuration).utf8), to: readme)
     }
     try AtomicFile.write(
-      Data(entry.settings.json.utf8), to: directory.appendingPathComponent("adapter_config.json"))
+      Data(configuration.json.utf8), to: directory.appendingPathComponent("adapter_config.json"))
   }
 
   /// Writes the base with the adapter's parameters in it, in the type that the base came in.
@@ -51,11 +58,11 @@ extension PEFTModel {
     try result.get()
   }
 
-  private func storedTensors(_ entry: Entry) -> [AdapterTensor] {
+  func storedTensors(_ entry: Entry) -> [AdapterTensor] {
     entry.adapter.storedTensors + entry.modulesToSave.flatMap(\.storedTensors)
   }
 
-  private func modelCard(_ configuration: any AdapterConfiguration) -> String {
+  private static func modelCard(_ configuration: any AdapterConfiguration) -> String {
     let base = configuration.common.baseModelNameOrPath ?? ""
     return """
       ---
@@ -111,6 +118,7 @@ extension PEFTModel {
     do {
       try entry(name).adapter.prepareLoading(configuration)
       try fill(entry(name), from: checkpoint, at: path)
+      entries[name]?.isFilled = true
     } catch {
       try deleteAdapter(name)
       throw error
@@ -123,6 +131,7 @@ extension PEFTModel {
     let adapter = try entry(name).adapter
     if !adapter.isWholeModel { try adapter.prepareLoading(PEFTModel.readConfiguration(directory)) }
     try fill(entry(name), from: Checkpoint.open(directory), at: directory.path)
+    entries[name]?.isFilled = true
   }
 
   private func fill(_ entry: Entry, from checkpoint: any CheckpointReader, at path: String) throws {
