@@ -21,6 +21,8 @@ public final class PEFTModel {
     let modulesToSave: [any AdapterPart]
     /// Where those modules are.
     let savedPaths: Set<String>
+    /// Whether its values are from files or data, beyond what making it gave.
+    var isFilled = false
 
     /// The settings as training has left them.
     var settings: any AdapterConfiguration {
@@ -88,11 +90,21 @@ public final class PEFTModel {
     }
     try setAdapters([])
     defer { try? setAdapters(before) }
+    entries[name] = try makeEntry(configuration)
+  }
+
+  private func makeEntry(_ configuration: any AdapterConfiguration) throws -> Entry {
     let adapter = try configuration.makeAdapter(for: base)
     adapter.isTraining = isTraining
     let (replacements, saved) = try modulesToSave(configuration, beside: adapter)
-    entries[name] = Entry(
+    return Entry(
       configuration: configuration, adapter: adapter, modulesToSave: replacements, savedPaths: saved)
+  }
+
+  /// Makes an adapter anew from other settings, in its place among the others. No adapter may be at work.
+  func replaceAdapter(_ name: String, by configuration: any AdapterConfiguration) throws {
+    precondition(activeAdapters.isEmpty && mergedAdapters.isEmpty)
+    entries[name] = try makeEntry(configuration)
   }
 
   private static func checkName(_ name: String) throws {

@@ -127,7 +127,7 @@ import Torch
   @Test("options that Graft does not have, when they ask for something")
   func unknownOptions() throws {
     for (key, value): (String, JSONValue) in [
-      ("use_qalora", true), ("layer_replication", [[0, 2]]), ("target_parameters", ["a"]),
+      ("use_qalora", true), ("target_parameters", ["a"]),
       ("loftq_config", ["loftq_bits": 4]), ("some_new_option", "yes"),
       ("megatron_config", ["a": 1]), ("corda_config", ["a": 1]),
     ] {
@@ -155,6 +155,8 @@ import Torch
       ("bias", "some"), ("bias", 3), ("use_rslora", "yes"), ("init_lora_weights", "pisa"),
       ("init_lora_weights", 3), ("init_lora_weights", "pissa_niter_"),
       ("init_lora_weights", "pissa_niter_-1"),
+      ("layer_replication", [[2, 1]]), ("layer_replication", [[0, 1, 2]]), ("layer_replication", 3),
+      ("eva_config", 3), ("eva_config", ["rho": 0.5]),
       ("use_dora", "yes"), ("ensure_weight_tying", 1), ("trainable_token_indices", "3"),
       ("trainable_token_indices", [80]), ("trainable_token_indices", [-1]),
       ("trainable_token_indices", [3, 3]),

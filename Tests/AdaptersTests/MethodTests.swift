@@ -153,6 +153,11 @@ import Torch
         } else if key == "layers_pattern" || key == "layers_to_transform" {
           // One of them may stand without its brackets.
           #expect(found[key] == value || found[key] == [value], "\(key)")
+        } else if let numbers = value.objectValue, numbers.values.allSatisfy({ $0.doubleValue != nil }) {
+          // In whatever order, 6 for 6.0.
+          let ours = found[key]?.objectValue ?? [:]
+          #expect(Set(ours.keys) == Set(numbers.keys), "\(key)")
+          for (name, number) in numbers { #expect(ours[name]?.doubleValue == number.doubleValue, "\(key)") }
         } else if let number = value.doubleValue {
           #expect(found[key]?.doubleValue == number, "\(key)")
         } else {

@@ -45,7 +45,8 @@ struct CommandLineTests {
   }
 
   static let commands = [
-    "data convert", "inspect", "train", "evaluate", "generate", "chat", "merge", "engine",
+    "data convert", "inspect", "train", "evaluate", "generate", "chat", "merge", "combine", "convert",
+    "engine",
   ]
 
   @Test("every command has help with an example", arguments: commands)
@@ -55,6 +56,34 @@ struct CommandLineTests {
     #expect(outcome.output.contains("EXAMPLE"))
     #expect(outcome.output.contains("graft \(command)"))
     #expect(outcome.messages.isEmpty)
+  }
+
+  @Test("adapters are combined from their folders, and converted on their base")
+  func adapters() throws {
+    let tests = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    let fixtures = tests.appending(path: "AdaptersTests/Fixtures")
+    let place = try folder([:])
+    defer { try? FileManager.default.removeItem(at: place) }
+    let parts = ["one", "two"].map { fixtures.appending(path: "combinations/\($0)").path }
+    let combined = try graft(
+      ["combine"] + parts + [
+        "--weights", "1,-0.5", "--combination-type", "ties_svd", "--density", "0.5", "--output", "both",
+      ], in: place)
+    #expect(combined.code == 0 && combined.output.contains("rank 2"), "\(combined)")
+    #expect(FileManager.default.fileExists(atPath: place.appending(path: "both/adapter_config.json").path))
+    let again = try graft(["combine"] + parts + ["--output", "both"], in: place)
+    #expect(again.code == 64 && again.messages.contains("not empty"))
+    let sparse = try graft(
+      ["combine"] + parts + ["--combination-type", "ties", "--output", "other"], in: place)
+    #expect(sparse.code == 1 && sparse.messages.contains("`density`"))
+    let base = tests.appending(path: "ModelsTests/Fixtures/llama-grouped-query").path
+    let converted = try graft(
+      ["convert", base, "--adapter", fixtures.appending(path: "pissa-llama").path, "--output", "plain"],
+      in: place)
+    #expect(converted.code == 0 && converted.output.contains("rank 8"), "\(converted)")
+    let plain = try graft(
+      ["convert", base, "--adapter", place.appending(path: "plain").path, "--output", "twice"], in: place)
+    #expect(plain.code == 1 && plain.messages.contains("untouched base"))
   }
 
   @Test(

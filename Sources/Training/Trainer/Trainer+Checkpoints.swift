@@ -135,23 +135,25 @@ extension Trainer {
   // MARK: Resuming
 
   func resumeIfAsked() throws {
-    guard let point = arguments.resumeFromCheckpoint else { return }
-    let folder: URL
-    switch point {
-    case .directory(let path):
-      folder = URL(fileURLWithPath: path, isDirectory: true)
+    if let folder = try Trainer.resumeFolder(arguments) { try resume(from: folder) }
+  }
+
+  /// The checkpoint to go on from; nil when the run begins.
+  static func resumeFolder(_ arguments: TrainingArguments) throws -> URL? {
+    switch arguments.resumeFromCheckpoint {
+    case nil: return nil
+    case .directory(let path): return URL(fileURLWithPath: path, isDirectory: true)
     case .latest:
       let checkpoints = Trainer.checkpoints(in: arguments.outputDir)
       // A run that was killed before its first checkpoint begins again.
-      guard let newest = checkpoints.last else { return }
+      guard let newest = checkpoints.last else { return nil }
       guard let resumable = checkpoints.last(where: { $0.url.holds(Self.stateFile) }) else {
         throw TrainingError(
           "\(newest.url.path) holds an adapter alone, as save_only_model writes it, so no run can go on from there. Name "
             + "another `output_dir`, or remove resume_from_checkpoint and these checkpoints to start anew.")
       }
-      folder = resumable.url
+      return resumable.url
     }
-    try resume(from: folder)
   }
 
   private static let stateFile = "trainer_state.json"

@@ -54,12 +54,6 @@ public final class Trainer {
     self.trainDataset = trainDataset
     self.evalDataset = evalDataset
 
-    parameters = model.trainableParameters
-    guard !parameters.isEmpty else {
-      throw TrainingError(
-        "Nothing is trainable: the model has no active adapter. Add one with PEFTModel(base, config).")
-    }
-    optimizer = try arguments.optimizer(for: parameters)
     plan = try DataPlan(
       lengths: trainDataset.lengths,
       options: BatchingOptions(
@@ -67,7 +61,6 @@ public final class Trainer {
         groupByLength: arguments.groupByLength, maxLength: arguments.maxLength,
         shuffles: arguments.trainSamplingStrategy != .sequential,
         dataloaderDropLast: arguments.dataloaderDropLast, seed: arguments.dataSeed ?? arguments.seed))
-
     let batches = plan.epoch(0).count
     guard batches > 0 else {
       throw TrainingError(
@@ -75,6 +68,15 @@ public final class Trainer {
           + "\(arguments.perDeviceTrainBatchSize). Set dataloader_drop_last to false, or the batch size lower."
       )
     }
+    try Trainer.startFromData(model, arguments, plan, trainDataset)
+
+    parameters = model.trainableParameters
+    guard !parameters.isEmpty else {
+      throw TrainingError(
+        "Nothing is trainable: the model has no active adapter. Add one with PEFTModel(base, config).")
+    }
+    optimizer = try arguments.optimizer(for: parameters)
+
     let accumulation = arguments.gradientAccumulationSteps
     stepsPerEpoch = (batches + accumulation - 1) / accumulation
     state.maxSteps =

@@ -32,6 +32,7 @@ from peft.tuners.lora import EvaConfig, LoraLayer
 from safetensors.torch import load_file, save_file
 
 import make_fixtures as common
+import method_fixtures
 from make_fixtures import ATTENTION, HERE, LLAMA, LLAMA_TIED, QWEN2, QWEN2_TIED
 
 DORA = {"use_dora": True, "r": 4, "lora_alpha": 8}
@@ -82,6 +83,12 @@ CASES = {
 
 MUTATED = ("pissa", "olora")
 
+# Trained as method_fixtures.py describes. Not those that PEFT trains as two parameters over one memory.
+TRAINED = [
+    "dora-llama", "dora-embedding", "dora-pissa", "pissa-llama", "olora-qwen2", "orthogonal-qwen2",
+    "trainable-tokens-llama", "trainable-tokens-qwen2-tied", "tied-modules-to-save", "layer-replication-llama",
+]
+
 
 def load_base(name: str, plain_load_base=common.load_base):
     """Qwen2 looks the kind of each layer up in a table that PEFT does not lengthen when it replicates layers."""
@@ -113,6 +120,12 @@ def randomize(model, adapter: str, seed: int) -> None:
                 parameter.add_(0.1 * noise)
 
 
+def stored_name(name: str) -> str:
+    """A parameter's name in the adapter's file."""
+    name = name.removeprefix("base_model.model.").replace(".default", "").replace(".modules_to_save", "")
+    return name.removesuffix(".weight") if "lora_magnitude_vector" in name else name
+
+
 def mean_loss(model, batch):
     total = sum(F.cross_entropy(model(t[None]).logits[0][:-1], t[1:], reduction="sum") for t in batch)
     return total / sum(len(t) - 1 for t in batch)
@@ -126,10 +139,9 @@ def record(model, folder, facts, expected) -> None:
     mean_loss(loaded, batch).backward()
     for name, parameter in loaded.named_parameters():
         if parameter.requires_grad:
-            key = name.removeprefix("base_model.model.").replace(".default", "").replace(".modules_to_save", "")
-            if "lora_magnitude_vector" in key:
-                key = key.removesuffix(".weight")
-            expected[f"gradient.{key}"] = parameter.grad.contiguous()
+            expected[f"gradient.{stored_name(name)}"] = parameter.grad.contiguous()
+    if config.layer_replication:
+        facts["identity"] = False
     if config.ensure_weight_tying and "gradient.lm_head.lora_A.weight" in expected:
         tie(folder, facts, expected)
     if config.init_lora_weights in MUTATED:
@@ -274,7 +286,8 @@ EVA = {
     "eva-qwen2": (
         QWEN2,
         {
-            "target_modules": ["q_proj", "v_proj", "down_proj"],
+            # No two of the same input: PEFT whitens their shared directions once for each.
+            "target_modules": ["q_proj", "o_proj", "down_proj"],
             "eva_config": {"rho": 1.5, "tau": 0.9, "whiten": True, "use_label_mask": False, "adjust_scaling_factors": False},
         },
     ),
@@ -359,6 +372,8 @@ if __name__ == "__main__":
     for number, (name, (base, settings, how)) in enumerate(CASES.items()):
         torch.manual_seed(number)
         common.make_case(100 + number, name, base, settings, how, randomize=randomize, more=record)
+    for number, name in enumerate(TRAINED):
+        method_fixtures.train_case(HERE / name, 100 + number, CASES[name][0], names=stored_name)
     make_converted("pissa-llama", 150)
     make_converted("olora-qwen2", 151)
     for number, name in enumerate(EVA):

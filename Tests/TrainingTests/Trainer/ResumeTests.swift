@@ -13,6 +13,7 @@ extension TrainerTests {
     enum Twist: String, CaseIterable, CustomTestStringConvertible {
       case plain, accumulation, checkpointing, packing, grouped, epochEnd, fractionOfEpoch, savedModules
       case pagedAdamW8Bit, adafactor, lion8Bit, momentum
+      case eva, dora, fastPiSSA, trainedTokens, loraPlus
       var testDescription: String { rawValue }
     }
 
@@ -48,6 +49,14 @@ extension TrainerTests {
       case .momentum:
         run.arguments.optim = OptimizerChoice("sgd")!
         run.arguments.optimArgs = "momentum=0.9"
+      case .eva:
+        run.adapter.initLoRAWeights = .eva
+        // Few rows: directions are taken as they come.
+        run.adapter.evaConfig = EVAConfig(tau: 0.5, useLabelMask: false)
+      case .dora: run.adapter.useDoRA = true
+      case .fastPiSSA: run.adapter.initLoRAWeights = .pissa(iterations: 2)
+      case .trainedTokens: run.adapter.trainableTokenIndices = .inputEmbedding([5, 9, 40])
+      case .loraPlus: run.arguments.loraplusLrRatio = 8
       case .savedModules:
         run.adapter.bias = .all
         run.adapter.common.modulesToSave = ["lm_head"]

@@ -5,8 +5,19 @@ import Torch
 extension LoRAConfig {
   public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
     try validate()
+    guard let layerReplication else { return try composed(for: model, parts: []) }
+    // Targets are those of the layers as they will be.
+    let replication = try LayerReplicationPart(model, layerReplication)
+    replication.insert()
+    defer { replication.remove() }
+    return try composed(for: model, parts: [replication])
+  }
+
+  private func composed(for model: any CausalLanguageModel, parts first: [any AdapterPart]) throws
+    -> ComposedAdapter
+  {
     let chosen = try chosenModules(of: model)
-    var parts: [any AdapterPart] = []
+    var parts = first
     var companions: [(key: String, tensor: Tensor)] = []
     for (path, module) in chosen.targets {
       switch module {

@@ -41,10 +41,19 @@ extension LoRAConfig {
             "`\($0.example.replacing("\"", with: ""))`: \($0.meaning)."
           }.joined(separator: " ")),
       .init(
+        "eva_config", .optional(.mapping(.any([.boolean, .number]))), default: nil,
+        "EVA's options: `rho` (2.0; no layer gets more than `rho · r`), `tau` (0.99; the cosine at which a direction has "
+          + "converged), `use_label_mask` (true; tokens without loss are left out), `whiten` (false), "
+          + "`adjust_scaling_factors` (true; alpha follows a changed rank)."),
+      .init(
         "trainable_token_indices", .optional(.any([.list(.integer), .mapping(.list(.integer))])),
         default: nil,
         "Tokens whose vectors are trained: ids in the input embedding, or ids by layer. A tied output embedding follows."
       ),
+      .init(
+        "layer_replication", .optional(.list(.list(.integer))), default: nil,
+        "The model's layers anew, as ranges of the original's: `[[0, 4], [2, 5]]`. Copies share their weights and have "
+          + "adapters of their own."),
       .init(
         "ensure_weight_tying", .boolean, default: false,
         "Keep tied embeddings tied: what is trained at one end of the model is the same at the other."),

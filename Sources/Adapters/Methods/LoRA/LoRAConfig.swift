@@ -28,6 +28,8 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
   /// Whether the magnitudes of the weight's rows are trained apart from their directions, see ``DoRALinear``.
   public var useDoRA: Bool
   public var initLoRAWeights: LoRAInitialization
+  /// EVA's options; nil is its defaults.
+  public var evaConfig: EVAConfig?
   /// Other ranks for modules whose path ends in a match of the key, the first that matches.
   public var rankPattern: OrderedDictionary<String, Double>
   /// Other alphas, likewise.
@@ -36,6 +38,8 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
   public var loraBias: Bool
   /// Tokens whose vectors are trained beside everything else.
   public var trainableTokenIndices: TrainableTokens?
+  /// The model's layers anew, as ranges of the original's: `[[0, 4], [2, 5]]`; the copies share their weights.
+  public var layerReplication: [Range<Int>]?
   public var common: CommonAdapterSettings
 
   public init(
@@ -43,10 +47,12 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     excludeModules: ModuleSelection? = nil, bias: Bias = .none, useRSLoRA: Bool = false,
     useDoRA: Bool = false,
     modulesToSave: [String]? = nil, initLoRAWeights: LoRAInitialization = .kaiming,
+    evaConfig: EVAConfig? = nil,
     layersToTransform: [Int]? = nil, layersPattern: [String]? = nil,
     rankPattern: OrderedDictionary<String, Double> = [:],
     alphaPattern: OrderedDictionary<String, Double> = [:], loraBias: Bool = false,
-    trainableTokenIndices: TrainableTokens? = nil, ensureWeightTying: Bool = false,
+    trainableTokenIndices: TrainableTokens? = nil, layerReplication: [Range<Int>]? = nil,
+    ensureWeightTying: Bool = false,
     taskType: String? = "CAUSAL_LM"
   ) {
     self.r = r
@@ -59,10 +65,12 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     self.useRSLoRA = useRSLoRA
     self.useDoRA = useDoRA
     self.initLoRAWeights = initLoRAWeights
+    self.evaConfig = evaConfig
     self.rankPattern = rankPattern
     self.alphaPattern = alphaPattern
     self.loraBias = loraBias
     self.trainableTokenIndices = trainableTokenIndices
+    self.layerReplication = layerReplication
     common = CommonAdapterSettings(
       taskType: taskType, modulesToSave: modulesToSave, ensureWeightTying: ensureWeightTying)
   }
@@ -78,10 +86,12 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       useRSLoRA: try fields.bool("use_rslora", default: false),
       useDoRA: try fields.bool("use_dora", default: false),
       initLoRAWeights: try LoRAInitialization(fields),
+      evaConfig: try EVAConfig(fields),
       rankPattern: try fields.numbers("rank_pattern"),
       alphaPattern: try fields.numbers("alpha_pattern"),
       loraBias: try fields.bool("lora_bias", default: false),
-      trainableTokenIndices: try TrainableTokens(fields))
+      trainableTokenIndices: try TrainableTokens(fields),
+      layerReplication: try LoRAConfig.layerReplication(fields))
     targets = TargetModules(
       targetModules: try fields.modules("target_modules"),
       excludeModules: try fields.modules("exclude_modules"),
@@ -122,6 +132,11 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
         "`lora_bias` is for `init_lora_weights: true`, not \(initLoRAWeights.value.serialized()). Set one to its default."
       )
     }
+    if evaConfig != nil, !initLoRAWeights.needsData {
+      throw AdapterError(
+        "`eva_config` says nothing with `init_lora_weights: \(initLoRAWeights.value.serialized())`; write `eva`, or remove it."
+      )
+    }
   }
 
   public var ownFields: OrderedDictionary<String, JSONValue> {
@@ -129,6 +144,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     func object(_ numbers: OrderedDictionary<String, Double>) -> JSONValue {
       .object(numbers.mapValues(\.asJSON))
     }
+    let eva = evaConfig ?? (initLoRAWeights.needsData ? EVAConfig() : nil)
     return [
       "r": .integer(r), "lora_alpha": loraAlpha.asJSON, "lora_dropout": .number(loraDropout),
       "target_modules": targets.targetModules?.asJSON ?? .null,
@@ -136,10 +152,12 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       "layers_to_transform": targets.layersToTransform.map { .array($0.map(JSONValue.integer)) } ?? .null,
       "layers_pattern": list(targets.layersPattern), "bias": .string(bias.rawValue),
       "use_rslora": .bool(useRSLoRA), "use_dora": .bool(useDoRA),
-      "init_lora_weights": initLoRAWeights.value,
+      "init_lora_weights": initLoRAWeights.value, "eva_config": eva?.asJSON ?? .null,
       "rank_pattern": object(rankPattern), "alpha_pattern": object(alphaPattern),
       "lora_bias": .bool(loraBias), "fan_in_fan_out": false,
-      "layer_replication": .null,
+      "layer_replication": layerReplication.map { ranges in
+        .array(ranges.map { [.integer($0.lowerBound), .integer($0.upperBound)] })
+      } ?? .null,
       "trainable_token_indices": trainableTokenIndices?.asJSON ?? .null,
       "ensure_weight_tying": .bool(common.ensureWeightTying),
       "megatron_config": .null, "megatron_core": "megatron.core", "loftq_config": [:],

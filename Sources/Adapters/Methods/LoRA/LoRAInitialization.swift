@@ -49,7 +49,7 @@ public struct LoRAInitialization: Sendable, Hashable {
 
   /// Every start that Graft has.
   static let catalogue: [Entry] = [
-    kaimingEntry, gaussianEntry, randomEntry, pissaEntry, oloraEntry, orthogonalEntry,
+    kaimingEntry, gaussianEntry, randomEntry, pissaEntry, oloraEntry, orthogonalEntry, evaEntry,
   ]
 
   /// - Throws: ``AdapterError`` naming the starts that there are.
