@@ -28,7 +28,7 @@ endif
 WITH_ENGINE := env GOMP_SPINCOUNT=10000 PKG_CONFIG_PATH="$(ENGINE)/lib/pkgconfig" $(LOADER_PATH)="$(LIBRARIES)"
 SWIFT_SOURCES := $(wildcard Package.swift Sources Tests examples)
 
-.PHONY: help engine model build test demo verify bench format lint docs install clean
+.PHONY: help engine model build test demo verify bench methods format lint docs install clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ verify: build model ## compare with transformers and PEFT on the real SmolLM2 (f
 
 bench: build model ## measure against transformers + PEFT; ARGS="--rows 200" and the like are passed on
 	$(PYTHON) Benchmarks/bench.py --venv "$(VERIFY_VENV)" $(ARGS)
+
+methods: build model ## train every method on the demo's data and write the table of docs/methods.md; ARGS="--only lora" and the like are passed on
+	$(PYTHON) Scripts/methods.py $(ARGS)
 
 format: ## format the Swift sources in place
 	$(SWIFT) format -i -r $(SWIFT_SOURCES)
