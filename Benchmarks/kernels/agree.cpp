@@ -168,34 +168,51 @@ static void elementwise() {
   }
 }
 
+/// Sizes that fill the product kernel's panels and vectors, and sizes that leave rests of both.
 static void lora() {
-  const auto adapters = [](const Tensors& x) {
-    return std::vector<graft::LowRankAdapter>{{x[1], x[2], 2.0, 0}, {x[3], x[4], 0.5, 192}};
+  struct Size {
+    int64_t tokens, inputs, outputs, firstOutput, rank;
   };
-  for (const bool dropout : {false, true}) {
-    const auto weight = at::randn({256, 192}) * 0.05, bias = at::randn({256});
-    const auto mask = dropout ? (at::rand({340, 192}) > 0.1).to(at::kFloat) / 0.9 : Tensor();
-    const auto arguments = [=](const Tensors& x) {
-      return std::make_tuple(weight.to(x[0].scalar_type()), bias.to(x[0].scalar_type()),
-                             dropout ? mask.to(x[0].scalar_type()) : Tensor());
-    };
-    agree(
-        "LoRA",
-        [=](const Tensors& x) -> Tensors {
-          const auto [w, c, m] = arguments(x);
-          return {graft::loraLinear(x[0], w, c, adapters(x), m)};
-        },
-        [=](const Tensors& x) -> Tensors {
-          const auto [w, c, m] = arguments(x);
-          return {graft::loraLinearTwin(x[0], w, c, adapters(x), m)};
-        },
-        {at::randn({340, 192}), at::randn({8, 192}) * 0.05, at::randn({192, 8}) * 0.05, at::randn({4, 192}) * 0.05,
-         at::randn({64, 4}) * 0.05},
-        {at::randn({340, 256})});
-  }
+  for (const Size size : {Size{340, 192, 256, 192, 8}, {101, 190, 250, 147, 6}, {49, 34, 33, 7, 2}, {60, 48, 20, 3, 1}})
+    for (const bool dropout : {false, true}) {
+      const auto adapters = [=](const Tensors& x) {
+        return std::vector<graft::LowRankAdapter>{{x[1], x[2], 2.0, 0}, {x[3], x[4], 0.5, size.firstOutput}};
+      };
+      const auto weight = at::randn({size.outputs, size.inputs}) * 0.05, bias = at::randn({size.outputs});
+      const auto mask = dropout ? (at::rand({size.tokens, size.inputs}) > 0.1).to(at::kFloat) / 0.9 : Tensor();
+      const auto arguments = [=](const Tensors& x) {
+        return std::make_tuple(weight.to(x[0].scalar_type()), bias.to(x[0].scalar_type()),
+                               dropout ? mask.to(x[0].scalar_type()) : Tensor());
+      };
+      const int64_t rest = size.outputs - size.firstOutput;
+      agree(
+          "LoRA",
+          [=](const Tensors& x) -> Tensors {
+            const auto [w, c, m] = arguments(x);
+            return {graft::loraLinear(x[0], w, c, adapters(x), m)};
+          },
+          [=](const Tensors& x) -> Tensors {
+            const auto [w, c, m] = arguments(x);
+            return {graft::loraLinearTwin(x[0], w, c, adapters(x), m)};
+          },
+          {at::randn({size.tokens, size.inputs}), at::randn({size.rank, size.inputs}) * 0.05,
+           at::randn({size.firstOutput, size.rank}) * 0.05, at::randn({4, size.inputs}) * 0.05,
+           at::randn({rest, 4}) * 0.05},
+          {at::randn({size.tokens, size.outputs})});
+      agree(
+          "frozen linear",
+          [=](const Tensors& x) -> Tensors {
+            const auto [w, c, m] = arguments(x);
+            return {graft::linear(x[0], w, c)};
+          },
+          [=](const Tensors& x) -> Tensors {
+            const auto [w, c, m] = arguments(x);
+            return {at::linear(x[0], w, c)};
+          },
+          {at::randn({size.tokens, size.inputs})}, {at::randn({size.tokens, size.outputs})});
+    }
 }
 
-/// Twenty steps, beside torch::optim::AdamW.
 static void optimizer() {
   Tensors ours, means, squares, theirs;
   for (const int64_t count : {1, 37, 20001, 40007}) {

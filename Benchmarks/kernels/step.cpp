@@ -95,9 +95,9 @@ int main(int count, char** arguments) {
           graft::raggedAttentionFused(qkv.view({tokens, -1, shape.headSize}), offset, shape.keyHeads, scale, true);
       const auto projected = graft::loraLinear(attended.view({tokens, attentionSize}), layer.o, {}, layer.oAdapters);
       std::tie(residual, x) = graft::addRMSNorm(projected, residual, layer.norm2, 1e-5);
-      const auto hidden = graft::swiGLUFused(at::linear(x, layer.gateUp));
+      const auto hidden = graft::swiGLUFused(graft::loraLinear(x, layer.gateUp, {}, {}));
       const auto& next = i + 1 < layers.size() ? layers[i + 1].norm1 : finalNorm;
-      std::tie(residual, x) = graft::addRMSNorm(at::linear(hidden, layer.down), residual, next, 1e-5);
+      std::tie(residual, x) = graft::addRMSNorm(graft::loraLinear(hidden, layer.down, {}, {}), residual, next, 1e-5);
     }
     const auto loss = graft::linearCrossEntropy(x.index_select(0, rows), embedding, labels) / double(rows.size(0));
     const auto gradients = torch::autograd::grad({loss}, trainable);

@@ -1,6 +1,7 @@
 // Arithmetic, reductions, selection, in-place updates and the layers of the field.
 
 #include "Bridge.h"
+#include "Kernels/Kernels.h"
 
 using namespace graft;
 
@@ -79,7 +80,7 @@ CTTensor *ct_binary_scalar(CTBinary operation, CTTensor *left, double b) {
 }
 
 CTTensor *ct_linear(CTTensor *input, CTTensor *weight, CTTensor *bias) {
-  return tensor_or_null([&] { return at::linear(borrow(input), borrow(weight), borrow_optional(bias)); });
+  return tensor_or_null([&] { return graft::linear(borrow(input), borrow(weight), borrow_or_undefined(bias)); });
 }
 
 CTTensor *ct_where(CTTensor *condition, CTTensor *left, CTTensor *right) {

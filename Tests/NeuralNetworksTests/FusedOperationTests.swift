@@ -164,6 +164,21 @@ func expectSame(
     return try Tensor.concatenated(pieces)
   }
 
+  @Test(
+    "a frozen linear layer is x Wᵀ + b, in sizes with and without rests of panels and vectors",
+    arguments: types,
+    [[340, 192, 256], [101, 190, 250], [49, 34, 33], [12, 64, 64]])
+  func frozenLinear(_ dtype: DType, _ sizes: [Int]) throws {
+    try RandomState.seed(5)
+    let weight = try Tensor.normal([sizes[2], sizes[1]]).to(dtype)
+    let bias = try Tensor.normal([sizes[2]]).to(dtype)
+    try expectSame([.normal([sizes[0], sizes[1]])], dtype) {
+      try $0[0].linear(weight, bias: bias)
+    } plain: {
+      try $0[0].linear(weight.to(.float32), bias: bias.to(.float32))
+    }
+  }
+
   @Test("ragged attention is each sequence's own", arguments: types, shapes)
   func raggedAttentionIsPerSequence(_ dtype: DType, _ shape: Shape) throws {
     try RandomState.seed(5)

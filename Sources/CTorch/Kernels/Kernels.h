@@ -65,6 +65,9 @@ at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::T
 at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                           const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
 
+/// x Wᵀ + bias as `at::linear`; a frozen bf16 weight goes through the product kernel where there is one.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
 // MARK: Packed weights
 
 /// A copy of a bf16 weight `[outputs, inputs]` in the layout that oneDNN multiplies fastest by about `tokens` rows; an
@@ -160,8 +163,11 @@ void lion8BitStepTwin(const at::Tensor& parameter, const at::Tensor& gradient, c
 
 // MARK: Memory
 
-/// Makes the process keep freed buffers for the next step instead of returning them to the system. To be called once,
-/// before the first large allocation; false where the C library offers no such thing.
+/// Makes the engine keep freed buffers on the CPU for the next step instead of returning them to the system, up to what
+/// its tensors needed at once so far. To be called before the first large allocation; false where the system has no mmap.
 bool configureAllocator();
+
+/// Returns buffers that are kept but not in use to the system.
+void releaseFreedMemory();
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 // the backward pass only scales. Products are in the dtype of the hidden states, statistics in fp32, the sum in fp64.
 
 #include "Kernels.h"
+#include "MatrixProduct.h"
 
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -70,6 +71,13 @@ void crossEntropyRows(const at::Tensor& logits, const int64_t* labels, CrossEntr
   });
 }
 
+void multiply(at::Tensor& output, const ProductTerm& term) {
+  if (hasProductKernel({term}))
+    sumOfProducts({term}, output.size(1), {}, output);
+  else
+    at::mm_out(output, term.left, term.transposed ? term.right.t() : term.right);
+}
+
 /// Calls `body(firstRow, logits, rows)` for chunks of rows.
 template <class Body>
 void forEachChunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, bool gradient,
@@ -88,7 +96,7 @@ void forEachChunk(const at::Tensor& hidden, const at::Tensor& weight, const at::
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = count * chunk / chunks, size = count * (chunk + 1) / chunks - first;
     auto part = logits.narrow(0, 0, size);
-    at::mm_out(part, hidden.narrow(0, first, size), weight.t());
+    multiply(part, {hidden.narrow(0, first, size), weight, true});
     rows.resize(size);
     crossEntropyRows(part, label + first, rows.data(), gradient);
     body(first, part, rows);
@@ -110,7 +118,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
       for (const auto& row : rows) total += row.loss;
       if (hiddenGradientNeeded) {
         auto part = hiddenGradient.narrow(0, first, logits.size(0));
-        at::mm_out(part, logits, weight);
+        multiply(part, {logits, weight, false});
       }
       if (weightGradientNeeded)
         for (int64_t slice = 0; slice < weight.size(0); slice += vocabularySlice) {

@@ -5,10 +5,12 @@
 //
 // Adapters that share an input (q, k and v of one fused projection) are stacked: one product with all Aᵢ, and one with
 // all hᵢ. The frozen weight gets no gradient, the low-rank terms are added by the products themselves (addmm), and beside x only the
-// [tokens, Σ rank] products are kept. A and B may be fp32 masters of a bf16 layer: they are cast here, and get their
+// [tokens, Σ rank] products are kept. Where there is a kernel for it (MatrixProduct.h), the frozen product and the low-rank
+// ones are one pass. A and B may be fp32 masters of a bf16 layer: they are cast here, and get their
 // gradients in their own dtype. Everything is ATen, so every device has it.
 
 #include "Kernels.h"
+#include "MatrixProduct.h"
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -53,13 +55,24 @@ struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
     const auto a = factors.slice(0, count), b = factors.slice(count, count);
     const auto places = placesOf(a, b, firstOutputs);
     const auto dropout = mask.value_or(at::Tensor());
-    auto y = at::linear(x, weight, bias);
-    const auto low = at::linear(masked(x, dropout), stack(a, x.scalar_type()));  // [tokens, Σ rank]
+    const auto dtype = x.scalar_type();
+    at::Tensor low;  // [tokens, Σ rank]
+    if (count > 0) low = at::linear(masked(x, dropout), stack(a, dtype));
+    std::vector<ProductTerm> terms{{x, weight}};
     for (size_t i = 0; i < count; ++i)
-      y.narrow(1, places[i].firstOutput, places[i].outputs)
-          .addmm_(low.narrow(1, places[i].firstRank, places[i].rank), b[i].to(x.scalar_type()).t(), 1, scales[i]);
+      terms.push_back({low.narrow(1, places[i].firstRank, places[i].rank), (b[i] * scales[i]).to(dtype), true,
+                       places[i].firstOutput});
+    at::Tensor y;
+    if (hasProductKernel(terms)) {
+      y = sumOfProducts(terms, weight.size(0), bias.value_or(at::Tensor()));
+    } else {
+      y = at::linear(x, weight, bias);
+      for (size_t i = 0; i < count; ++i)
+        y.narrow(1, places[i].firstOutput, places[i].outputs).addmm_(terms[i + 1].left, terms[i + 1].right.t());
+    }
 
-    variable_list saved{x, weight, dropout, low};
+    // Without adapters nothing needs x.
+    variable_list saved{count > 0 ? x : at::Tensor(), weight, dropout, low};
     saved.insert(saved.end(), factors.begin(), factors.end());
     context->save_for_backward(std::move(saved));
     context->saved_data["firstOutputs"] = std::move(firstOutputs);
@@ -75,10 +88,11 @@ struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
     const at::TensorList a(saved.data() + 4, count), b(saved.data() + 4 + count, count);
     const auto places = placesOf(a, b, context->saved_data["firstOutputs"].toIntVector());
     const auto& gradient = gradients[0];
-    const auto dtype = x.scalar_type();
+    const auto dtype = weight.scalar_type();
 
     // hᵢ side by side, [tokens, Σ rank]
-    const auto lowGradient = at::empty(low.sizes(), low.options());
+    at::Tensor lowGradient;
+    if (count > 0) lowGradient = at::empty(low.sizes(), low.options());
     variable_list factorGradients(2 * count);
     for (size_t i = 0; i < count; ++i) {
       const auto part = gradient.narrow(1, places[i].firstOutput, places[i].outputs);
@@ -87,18 +101,23 @@ struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
       const auto lowPart = low.narrow(1, places[i].firstRank, places[i].rank);
       factorGradients[count + i] = at::mm(part.t(), lowPart).to(b[i].scalar_type()).mul_(scales[i]);
     }
-    const auto aGradient = at::mm(lowGradient.t(), masked(x, mask));  // [Σ rank, inputs]
-    for (size_t i = 0; i < count; ++i)
-      factorGradients[i] = aGradient.narrow(0, places[i].firstRank, places[i].rank).to(a[i].scalar_type());
+    if (count > 0) {
+      const auto aGradient = at::mm(lowGradient.t(), masked(x, mask));  // [Σ rank, inputs]
+      for (size_t i = 0; i < count; ++i)
+        factorGradients[i] = aGradient.narrow(0, places[i].firstRank, places[i].rank).to(a[i].scalar_type());
+    }
 
     at::Tensor xGradient;
     if (context->needs_input_grad(0)) {
-      xGradient = at::mm(gradient, weight);
-      const auto stacked = stack(a, dtype);
-      if (mask.defined())
-        xGradient.add_(at::mm(lowGradient, stacked).mul_(mask));
-      else
-        xGradient.addmm_(lowGradient, stacked);
+      std::vector<ProductTerm> terms{{gradient, weight, false}};
+      if (count > 0 && !mask.defined()) terms.push_back({lowGradient, stack(a, dtype), false});
+      if (hasProductKernel(terms)) {
+        xGradient = sumOfProducts(terms, weight.size(1));
+      } else {
+        xGradient = at::mm(gradient, weight);
+        if (terms.size() > 1) xGradient.addmm_(lowGradient, terms[1].right);
+      }
+      if (mask.defined()) xGradient.add_(at::mm(lowGradient, stack(a, dtype)).mul_(mask));
     }
     // x, weight, bias, mask, A and B, outputs, scales
     variable_list result{xGradient, {}, {}, {}};
@@ -141,7 +160,8 @@ at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::T
                       const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
   check(x, weight, adapters, mask);
   const bool frozen = !weight.requires_grad() && !(bias.defined() && bias.requires_grad());
-  if (adapters.empty() || (at::GradMode::is_enabled() && !frozen) || x.scalar_type() != weight.scalar_type())
+  if (adapters.empty() && !hasProductKernel({{x, weight}})) return loraLinearTwin(x, weight, bias, adapters, mask);
+  if ((at::GradMode::is_enabled() && !frozen) || x.scalar_type() != weight.scalar_type())
     return loraLinearTwin(x, weight, bias, adapters, mask);
   std::vector<at::Tensor> factors;
   std::vector<int64_t> firstOutputs;
@@ -157,6 +177,13 @@ at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::T
   };
   return LoRALinearFunction::apply(x, weight, optional(bias), optional(mask), at::TensorList(factors), firstOutputs,
                                    scales);
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const bool frozen = !weight.requires_grad() && !(bias.defined() && bias.requires_grad());
+  if (x.dim() == 2 && x.scalar_type() == weight.scalar_type() && (frozen || !at::GradMode::is_enabled()))
+    return loraLinear(x, weight, bias, {});
+  return at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
 }
 
 }  // namespace graft
