@@ -7,10 +7,6 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/version.h>
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 #include "Bridge.h"
 #include "Kernels/Kernels.h"
 
@@ -91,8 +87,4 @@ int ct_cuda_synchronize(void) {
 
 void ct_keep_freed_memory(void) { configureAllocator(); }
 
-void ct_release_freed_memory(void) {
-#if defined(__GLIBC__)
-  malloc_trim(0);
-#endif
-}
+void ct_release_freed_memory(void) { releaseFreedMemory(); }
