@@ -23,6 +23,24 @@ import Testing
     #expect(batch.supervisedTokens == 2)  // a sequence's first token is predicted from nothing
   }
 
+  @Test("a batch is split between sequences, in few parts within the limit")
+  func split() {
+    let lengths: [Int32] = [3, 5, 2, 9, 1]
+    let examples = lengths.map { count -> Example in
+      let labels: [Int32] = (0..<count).map { $0 % 3 == 1 ? ignoreIndex : $0 }
+      return Example(tokens: Array(10 * count..<11 * count), labels: labels)
+    }
+    let batch = Batch(examples)
+    #expect(batch.split(maxTokens: 20) == [batch])
+    #expect(
+      batch.split(maxTokens: 8) == [
+        Batch(Array(examples[0...1])), Batch([examples[2]]), Batch([examples[3]]), Batch([examples[4]]),
+      ])
+    // A sequence that is longer than the limit stands alone.
+    #expect(batch.split(maxTokens: 1) == examples.map { Batch([$0]) })
+    #expect(Batch([examples[3]]).split(maxTokens: 1) == [Batch([examples[3]])])
+  }
+
   @Test("the generator gives the numbers of its reference implementation")
   func generator() throws {
     let fixture = try Fixture.json("shuffle.json")

@@ -88,6 +88,11 @@ extension TrainingArguments {
       .init(
         "gradient_checkpointing", in: section, \.gradientCheckpointing,
         "Compute activations again in the backward pass: about a third more time for much less memory."),
+      .init(
+        "max_tokens_per_pass", in: section, \.maxTokensPerPass,
+        "A batch of more tokens is computed in several passes of whole sequences, whose gradients are summed: the same step "
+          + "in less memory. `null` is 1,024 on the CPU, where larger passes are no faster, and no limit on a GPU; 0 is no limit."
+      ),
     ]
   }()
 

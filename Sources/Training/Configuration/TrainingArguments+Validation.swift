@@ -56,6 +56,11 @@ extension TrainingArguments {
       !packing || trainSamplingStrategy != .groupByLength, "packing",
       "leaves no rows to group by length",
       "keep either `packing` or `train_sampling_strategy: group_by_length`")
+    if let maxTokensPerPass {
+      try require(
+        maxTokensPerPass >= 0, "max_tokens_per_pass", "is \(maxTokensPerPass)",
+        "write a number of tokens, 0 for no limit, or `null`")
+    }
     if let saveTotalLimit { try require(atLeastOne: saveTotalLimit, "save_total_limit") }
     if let earlyStoppingPatience { try require(atLeastOne: earlyStoppingPatience, "early_stopping_patience") }
     try require(positive: loggingSteps, "logging_steps")

@@ -55,6 +55,8 @@ public struct TrainingArguments: ConfigurationGroup {
   /// Compute in float16 with dynamic loss scaling; trainable weights stay fp32.
   public var fp16 = false
   public var gradientCheckpointing = false
+  /// Tokens of one forward and backward pass; nil lets the device decide, 0 is no limit.
+  public var maxTokensPerPass: Int?
 
   // MARK: Text
 

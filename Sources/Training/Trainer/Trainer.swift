@@ -232,8 +232,9 @@ public final class Trainer {
       guard loss.isFinite else { throw lossIsNotFinite(loss) }
       try (scale.map { try sum * $0 } ?? sum).backward()
     }
+    let passes = window.flatMap { $0.split(maxTokens: maxTokensPerPass) }
     // The sum over nothing depends on no parameter, so that there is nothing to go back through.
-    for batch in window where objective.weight(of: batch) > 0 { try add(objective.lossSum(model, batch)) }
+    for pass in passes where objective.weight(of: pass) > 0 { try add(objective.lossSum(model, pass)) }
     // Once a window, and of the weight that it has beside the mean loss.
     if let penalty = try model.penalty() { try add(penalty * Double(supervised)) }
     return loss / Double(supervised)
@@ -268,6 +269,15 @@ public final class Trainer {
     if arguments.maxGradNorm > 0 { factor *= min(1, arguments.maxGradNorm / (norm + 1e-6)) }
     for gradient in gradients { try gradient.scaleInPlace(factor) }
     return (norm, nil)
+  }
+
+  /// A pass of 1,024 tokens keeps the CPU's matrix products as busy as a larger one does, and its activations are few.
+  private var maxTokensPerPass: Int {
+    switch arguments.maxTokensPerPass {
+    case nil: model.base.device.kind == .cpu ? 1024 : .max
+    case 0?: .max
+    case let limit?: limit
+    }
   }
 
   private func batch(_ indices: ArraySlice<Int32>) throws -> Batch {

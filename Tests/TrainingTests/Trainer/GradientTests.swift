@@ -110,6 +110,27 @@ extension TrainerTests {
       }
     }
 
+    @Test("a batch computed in several passes takes the steps of one computed at once")
+    func passes() throws {
+      var whole = TinyRun(in: nil, steps: 6)
+      whole.arguments.perDeviceTrainBatchSize = 8
+      whole.arguments.maxTokensPerPass = 0
+      var split = whole
+      split.arguments.maxTokensPerPass = 16
+      let (first, second) = (Recorder(), Recorder())
+      for (run, recorder) in [(whole, first), (split, second)] {
+        let trainer = try run.trainer()
+        trainer.log = recorder
+        _ = try trainer.train()
+      }
+      #expect(first.steps.count == 6)
+      for (a, b) in zip(first.steps, second.steps) {
+        #expect(abs(a.loss - b.loss) < 2e-5 * a.loss, "step \(a.step)")
+        #expect(abs(a.gradientNorm - b.gradientNorm) < 2e-4 * a.gradientNorm, "step \(a.step)")
+        #expect(a.supervisedTokens == b.supervisedTokens && a.tokens == b.tokens)
+      }
+    }
+
     @Test("a batch without a supervised token adds nothing to its window")
     func maskedBatch() throws {
       var run = TinyRun(in: nil, steps: 1)
