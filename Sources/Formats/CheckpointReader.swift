@@ -18,6 +18,9 @@ public protocol CheckpointReader: Sendable {
   ///
   /// - Throws: `FormatError` with code `missing` when there is none, and others when its file has been cut short meanwhile.
   func storedTensor(_ name: String) throws -> StoredTensor
+
+  /// Tells the operating system how the files are going to be read.
+  func advise(_ advice: MappedFile.Advice)
 }
 
 extension CheckpointReader {

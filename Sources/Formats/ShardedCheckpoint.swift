@@ -70,6 +70,8 @@ public struct ShardedCheckpoint: CheckpointReader {
     self.metadata = metadata
   }
 
+  public func advise(_ advice: MappedFile.Advice) { for shard in shards { shard.advise(advice) } }
+
   public func contains(_ name: String) -> Bool { locations[name] != nil }
 
   public func storedTensor(_ name: String) throws -> StoredTensor {

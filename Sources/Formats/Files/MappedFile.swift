@@ -74,6 +74,9 @@ public final class MappedFile: ByteOwner {
     case willNeed
     /// Here and there: do not read ahead.
     case random
+    /// Not soon: its pages may leave memory now, and are read again when they are needed. Only for parts that nobody
+    /// has written to in memory, for that would be lost.
+    case notNeeded
   }
 
   /// Tells the operating system how the file is going to be read. Only speed depends on it, so failures are ignored.
@@ -84,6 +87,7 @@ public final class MappedFile: ByteOwner {
       case .sequential: MADV_SEQUENTIAL
       case .willNeed: MADV_WILLNEED
       case .random: MADV_RANDOM
+      case .notNeeded: MADV_DONTNEED
       }
     _ = madvise(UnsafeMutableRawPointer(mutating: address), mapping.count, Int32(flag))
   }

@@ -70,6 +70,8 @@ public struct SafetensorsFile: CheckpointReader {
       || (length <= maximumHeaderSize && brace == UInt8(ascii: "{"))
   }
 
+  public func advise(_ advice: MappedFile.Advice) { file.advise(advice) }
+
   public func contains(_ name: String) -> Bool { entries[name] != nil }
 
   public func storedTensor(_ name: String) throws -> StoredTensor {

@@ -64,6 +64,8 @@ public struct TorchCheckpoint: CheckpointReader {
       || ["bin", "pt", "pth"].contains(file.url.pathExtension)  // let the reader say what is wrong
   }
 
+  public func advise(_ advice: MappedFile.Advice) { file.advise(advice) }
+
   public func contains(_ name: String) -> Bool { entries[name] != nil }
 
   /// The tensor of this name. One that is not contiguous (a transposed or expanded view) is copied.

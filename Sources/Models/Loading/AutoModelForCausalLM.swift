@@ -24,6 +24,7 @@ public enum AutoModelForCausalLM {
     let model = try structure(source)
     try model.load(from: source, dtype: dtype ?? source.preferredDType, device: device)
     try model.optimizeLayout()
+    source.releasePages()
     return model
   }
 

@@ -115,6 +115,10 @@ public struct PretrainedSource: Sendable {
     return try architecture.restored(tensor, checkpointName: name, configuration: configuration)
   }
 
+  /// Lets the pages of the files leave memory: most weights have been copied from them. Those that still lie over them are
+  /// read again where they are used.
+  func releasePages() { checkpoint.advise(.notNeeded) }
+
   /// The type that the weights are kept in when the user asks for none: the one they were saved in, and bfloat16 for
   /// quantized blocks, whose rounding it does not add to.
   public var preferredDType: DType {
