@@ -80,8 +80,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--new-tokens", type=int, default=128)
-    kinds = ["training", "generation", "tokenization"]
-    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
+    kinds = ["training", "compiled", "generation", "tokenization"]
+    parser.add_argument("--only", nargs="+", choices=kinds, default=[kind for kind in kinds if kind != "compiled"],
+                        help="compiled: training beside torch.compile, which needs a C++ compiler and minutes; default: the others")
     arguments = parser.parse_args()
     for name in ("data", "model"):
         if not getattr(arguments, name).exists():
@@ -120,8 +121,8 @@ class Bench:
 
     # -- training ------------------------------------------------------------------------------------------------------
 
-    def training(self) -> None:
-        a = self.arguments
+    def training(self, extra: list = [], name: str = "training") -> None:
+        a, title = self.arguments, name
         steps = a.warmup + a.steps
         rows = self.work / "rows.json"
         rows.write_text(json.dumps(self.rows[: a.batch * steps], ensure_ascii=False), encoding="utf-8")
@@ -138,18 +139,21 @@ class Bench:
             return [
                 sys.executable, str(HERE / "peft_training.py"), "--model", str(a.model.absolute()), "--rows", str(rows),
                 "--output", str(output), "--steps", str(steps), "--batch", str(a.batch), "--max-length",
-                str(a.max_length), "--dtype", a.dtype, "--threads", str(a.threads),
+                str(a.max_length), "--dtype", a.dtype, "--threads", str(a.threads), *extra,
             ]
 
         def graft(output: Path) -> list:
             return self.graft.train_command(configuration, {"output_dir": str(output)})
 
-        runs = {"peer": [], "graft": []}
+        runs, ceilings = {"peer": [], "graft": []}, []
         for round_ in range(a.rounds):
+            ceilings.append(self.python(
+                "ceiling.py", "--rows", rows, "--batch", a.batch, "--max-length", a.max_length, "--dtype", a.dtype,
+            ))
             sides = [("peer", peer), ("graft", graft)]
             # The side that goes first changes, so that neither always finds the machine warm.
             for side, command in sides if round_ % 2 == 0 else reversed(sides):
-                print(f"training, round {round_ + 1} of {a.rounds}: {side}", file=sys.stderr, flush=True)
+                print(f"{title}, round {round_ + 1} of {a.rounds}: {side}", file=sys.stderr, flush=True)
                 output = self.work / f"{side}-{round_}"
                 runs[side].append(self.measure(command(output), output))
         tokens = {side: {run["tokens"] for run in runs[side]} for side in runs}
@@ -157,12 +161,24 @@ class Bench:
             print(f"note: the sides count other tokens: {tokens}; their templates or cuts differ", file=sys.stderr)
 
         for name, unit, key, digits in (
-            ("training", "real tokens/s", "tokens_per_second", 1),
-            ("training: peak memory", "GB", "peak_memory", 2),
-            ("training: process start to first step done", "s", "first_step", 1),
-            ("training: of that, before training begins", "s", "load", 1),
+            (title, "real tokens/s", "tokens_per_second", 1),
+            (f"{title}: peak memory", "GB", "peak_memory", 2),
+            (f"{title}: process start to first step done", "s", "first_step", 1),
+            (f"{title}: of that, before training begins", "s", "load", 1),
         ):
             self.add(name, unit, [run[key] for run in runs["peer"]], [run[key] for run in runs["graft"]], digits)
+        ceiling = [result["tokens_per_second"] for result in ceilings]
+        self.raw["products"] = {"unit": "GFLOP/s", "rate": [result["products_gflops"] for result in ceilings]}
+        if extra:
+            return
+        self.add("ceiling: products and attention alone", "real tokens/s", ceiling, ceiling)
+        self.add("training: share of the ceiling", "%", *(
+            [100 * run["tokens_per_second"] / most for run, most in zip(runs[side], ceiling)] for side in ("peer", "graft")
+        ))
+
+    def compiled(self) -> None:
+        """Beside torch.compile: the peer's tokens are real ones too, its compilation falls into the warm-up."""
+        self.training(extra=["--compile"], name="training, peer compiled")
 
     def measure(self, command: list, output: Path) -> dict:
         """Run a training command; its figures from the kernel, the clock and its metrics.jsonl."""
@@ -200,8 +216,12 @@ class Bench:
     # -- generation and tokenization -----------------------------------------------------------------------------------
 
     def peer_json(self, *arguments) -> dict:
+        return self.python("transformers_inference.py", *arguments)
+
+    def python(self, script: str, *arguments) -> dict:
+        """What a script beside this one prints as JSON."""
         a = self.arguments
-        command = [sys.executable, str(HERE / "transformers_inference.py"), *map(str, arguments)]
+        command = [sys.executable, str(HERE / script), *map(str, arguments)]
         command += ["--model", str(a.model.absolute()), "--threads", str(a.threads)]
         result = subprocess.run(command, capture_output=True, text=True, env=self.graft.environment)
         if result.returncode != 0:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The peer of the training benchmark: LoRA with transformers' Trainer and PEFT, in eager mode, as their users run it.
+"""The peer of the training benchmark: LoRA with transformers' Trainer and PEFT, in eager mode, as their users run it, or
+with --compile through torch.compile, all rows padded to --max-length so that it compiles once.
 
 Rows are chat-templated with the prompt masked, cut at --max-length, and batched in file order, each batch padded to its
 longest row. metrics.jsonl in --output has one line a step with the names that Graft uses: `tokens` (real tokens so far,
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.set_verbosity_error()
@@ -57,7 +59,7 @@ def main() -> None:
     filler = {"input_ids": tokenizer.pad_token_id or 0, "labels": IGNORED, "attention_mask": 0}
 
     def pad(batch):
-        width = max(len(row["input_ids"]) for row in batch)
+        width = arguments.max_length if arguments.compile else max(len(row["input_ids"]) for row in batch)
         return {
             key: torch.tensor([row[key] + [value] * (width - len(row[key])) for row in batch])
             for key, value in filler.items()
@@ -68,6 +70,7 @@ def main() -> None:
         per_device_train_batch_size=arguments.batch, learning_rate=2e-4, lr_scheduler_type="constant",
         logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, optim="adamw_torch",
         remove_unused_columns=False, label_names=["labels"],
+        torch_compile=arguments.compile,
     )
     with open(arguments.output / "metrics.jsonl", "w") as sink:
         record = Record(sink, rows, arguments.batch)
