@@ -5,7 +5,8 @@
     Scripts/check_adapter.py FOLDER        needs torch, transformers, peft, safetensors
 
 The tests write one adapter for every setting of Tests/AdaptersTests/Fixtures, started and trained by Graft, with the
-logits that Graft computes. Here PEFT loads each onto the same base. The exit status is 1 when one differs, or when PEFT
+logits that Graft computes. Here PEFT loads each onto the same base; what PEFT has no method for is loaded by a few lines of
+PyTorch, and models that were trained in full by transformers. The exit status is 1 when one differs, or when PEFT
 misses a tensor, finds one too many, or ignores a setting.
 """
 
@@ -24,6 +25,7 @@ from transformers import AutoModelForCausalLM
 TESTS = Path(__file__).resolve().parent.parent / "Tests"
 BASES = TESTS / "ModelsTests" / "Fixtures"
 sys.path.insert(0, str(TESTS / "AdaptersTests" / "Fixtures"))
+import boft_extension  # noqa: E402
 import bottleneck  # noqa: E402
 
 # Relative to the largest logit: fp32 sums in another order.
@@ -39,6 +41,7 @@ def main() -> int:
     folders = sorted(path.parent for path in parser.parse_args().folder.glob("*/graft.safetensors"))
     if not folders:
         sys.exit("check_adapter: the folder holds no adapters; run the ExportTests with GRAFT_EXPORT_ADAPTERS first")
+    boft_extension.enable()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     failures = 0
@@ -87,11 +90,23 @@ def check(folder: Path):
 
 def load(base, folder: Path):
     """The base with the adapter: by PEFT, or by our own PyTorch module where PEFT has no such method."""
+    if not (folder / "adapter_config.json").exists():
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     configuration = json.loads((folder / "adapter_config.json").read_text())
+    if configuration["peft_type"] == "BITFIT":
+        return with_biases(base, load_file(folder / "adapter_model.safetensors"))
     if configuration["peft_type"] != "BOTTLENECK":
         return PeftModel.from_pretrained(base, folder)
     bottleneck.attach(base, {key: configuration[key] for key in bottleneck.DEFAULTS})
     bottleneck.load(base, load_file(folder / "adapter_model.safetensors"))
+    return base
+
+
+def with_biases(base, tensors):
+    """The base with the biases of a BitFit adapter, and with the modules that were saved beside them."""
+    for name, value in tensors.items():
+        path, _, parameter = name.removeprefix("base_model.model.").rpartition(".")
+        setattr(base.get_submodule(path), parameter, torch.nn.Parameter(value))
     return base
 
 

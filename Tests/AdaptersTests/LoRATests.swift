@@ -102,19 +102,7 @@ import Torch
     let adapter = try AdapterFixture(name)
     let model = try PEFTModel(base(adapter.baseName), PEFTModel.readConfiguration(fixture(name)))
     var losses: [Double] = []
-    for _ in 0..<6 {
-      let loss = try loss(model.base, adapter.sequences)
-      losses.append(try loss.item())
-      try loss.backward()
-      for (_, parameter) in model.trainableParameters {
-        guard parameter.count > 0 else { continue }
-        let gradient = try #require(parameter.value.gradient)
-        // By as much in the largest element whatever the method: the scale of the gradients is not the same.
-        let largest = try gradient.absolute().max().item()
-        if largest > 0 { try parameter.value.addInPlace(gradient, scale: -0.01 / largest) }
-        try parameter.value.setGradient(nil)
-      }
-    }
+    for _ in 0..<6 { losses.append(try descend(model, adapter.sequences, by: 0.01)) }
     #expect(try #require(losses.last) < losses[0] - 1e-3, "\(losses)")
     try model.setAdapters([])
     #expect(try adapter.logits(model.base) == adapter.logits(base(adapter.baseName)))

@@ -102,3 +102,20 @@ func loss(_ model: any CausalLanguageModel, _ sequences: [[Int32]]) throws -> Te
     hidden: model.hiddenStates(input), supervision: supervision, head: model.outputEmbedding)
   return try sum / Double(supervision.count)
 }
+
+/// One step down the gradient, as long for every method: the largest element of each parameter moves by `distance`.
+///
+/// - Returns: the loss before the step.
+@discardableResult
+func descend(_ model: PEFTModel, _ sequences: [[Int32]], by distance: Double) throws -> Double {
+  let loss = try loss(model.base, sequences)
+  try loss.backward()
+  // A layer that AdaLoRA took all ranks from has parameters without elements.
+  for (key, parameter) in model.trainableParameters where parameter.count > 0 {
+    let gradient = try #require(parameter.value.gradient, "\(key)")
+    let largest = try gradient.absolute().max().item()
+    if largest > 0 { try parameter.value.addInPlace(gradient, scale: -distance / largest) }
+    try parameter.value.setGradient(nil)
+  }
+  return try loss.item()
+}

@@ -3,10 +3,8 @@
 
     PYTHONHASHSEED=0 python make_catalogue_fixtures.py [METHOD …]
 
-rewrites the folders METHOD-* (of LoRA, whose own script is make_fixtures.py, those of a training); needs torch 2.15, transformers 5.23, peft 0.21. method_fixtures.py says what a case holds.
-
-BOFT with more than one butterfly factor needs a CUDA extension in PEFT, which without it silently takes one factor. Its only
-operation, putting blocks on a diagonal, is given here in PyTorch, so that all else is PEFT's own code.
+rewrites the folders METHOD-* (of LoRA, whose own script is make_fixtures.py, those of a training); needs torch 2.15,
+transformers 5.23, peft 0.21. method_fixtures.py says what a case holds.
 
 PEFT has no BitFit and no full fine-tuning: their references are plain PyTorch (`make_bitfit`, `make_full`).
 """
@@ -16,7 +14,6 @@ import shutil
 import sys
 import warnings
 
-import peft.tuners.boft.layer as boft_layer
 import torch
 import transformers
 from peft import (
@@ -25,27 +22,13 @@ from peft import (
 )
 from safetensors.torch import save_file
 
+import boft_extension
 from method_fixtures import (
     ATTENTION, HERE, LLAMA, LLAMA_BIASES, LLAMA_TIED, QWEN2, load_base, logits, make_case, mean_loss, record_training,
     sequences, train_case, training_batches, write_facts,
 )
 
-
-class BlockDiagonal:
-    """What PEFT's CUDA extension does: blocks [N, D, H, H] → matrices [N, D·H, D·H]."""
-
-    @staticmethod
-    def forward(blocks):
-        return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
-
-    @staticmethod
-    def backward(gradient, blocks):
-        count, number, size, _ = blocks.shape
-        view = gradient.reshape(count, number, size, number, size)
-        return [torch.stack([view[:, index, :, index] for index in range(number)], dim=1)]
-
-
-boft_layer._FBD_CUDA = BlockDiagonal
+boft_extension.enable()
 
 # method → name → (base, options, how); `train` are the options of record_training.
 CASES = {
