@@ -61,9 +61,8 @@ public struct FullFineTuningConfig: AdapterConfiguration, Hashable {
   }
 
   public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
-    if let packed = model.namedModules().first(where: {
-      ($0.module as? Linear)?.weight.parameter == nil && $0.module is Linear
-    }) {
+    let isPacked = { (module: Module) in (module as? Linear).map { $0.weight.parameter == nil } ?? false }
+    if let packed = model.namedModules().first(where: { isPacked($0.module) }) {
       throw AdapterError(
         "The weight of \(packed.path) is held in a quantized form, which cannot be trained. Load the base in float32 or "
           + "bfloat16, or train an adapter on it instead (`peft_method: lora`).")

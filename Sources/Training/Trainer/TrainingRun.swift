@@ -76,7 +76,17 @@ public struct TrainingRun {
     let trainer = try Trainer(
       model: model, arguments: arguments, trainDataset: data.train, evalDataset: data.validation)
     trainer.shouldStop = shouldStop
-    trainer.saveCompanions = { try tokenizer.tokenizer.save(to: $0) }
+    // A model directory is complete with what transformers generates by.
+    let isWholeModel = try model.activeAdapters.contains { try model.isWholeModel($0) }
+    let generation = source.url.appendingPathComponent("generation_config.json")
+    let settings = isWholeModel ? try? Data(contentsOf: generation) : nil
+    let saveCompanions = { (folder: URL) in
+      try tokenizer.tokenizer.save(to: folder)
+      if let settings {
+        try AtomicFile.write(settings, to: folder.appendingPathComponent("generation_config.json"))
+      }
+    }
+    trainer.saveCompanions = saveCompanions
     let resumedStep = try trainer.prepare()
     if let resumedStep { message("continuing from step \(resumedStep) of \(trainer.state.maxSteps)") }
     try FileManager.default.createDirectory(
@@ -87,7 +97,7 @@ public struct TrainingRun {
       arguments, configuration: configuration.yaml(), resumedStep: resumedStep, status: status)
 
     let outcome = try trainer.train()
-    try tokenizer.tokenizer.save(to: output)
+    try saveCompanions(output)
     try model.savePretrained(output.path)
     let evaluation = try finalEvaluation(trainer)
     let counts = model.parameterCounts
@@ -177,11 +187,12 @@ public struct TrainingRun {
     let arguments = configuration.training
     guard arguments.resumeFromCheckpoint == nil else { return }
     let output = URL(fileURLWithPath: arguments.outputDir, isDirectory: true)
-    let hasAdapter = FileManager.default.fileExists(
-      atPath: output.appendingPathComponent("adapter_config.json").path)
+    let hasAdapter = ["adapter_config.json", "config.json"].contains {
+      FileManager.default.fileExists(atPath: output.appendingPathComponent($0).path)
+    }
     guard hasAdapter || !Trainer.checkpoints(in: arguments.outputDir).isEmpty else { return }
     throw TrainingError(
-      "\(output.path) holds the \(hasAdapter ? "adapter" : "checkpoints") of an earlier run. Go on with it (`--resume`, or "
+      "\(output.path) holds the \(hasAdapter ? "result" : "checkpoints") of an earlier run. Go on with it (`--resume`, or "
         + "resume_from_checkpoint: true), name another output_dir, or remove the folder.")
   }
 }
