@@ -48,6 +48,10 @@ public protocol Adapter: AnyObject {
   /// The tensors of `adapter_model.safetensors`; by default the parameters.
   var storedTensors: [AdapterTensor] { get }
 
+  /// What PEFT puts before the path of a module of the base: ``AdapterTensor/prefix``, but for methods whose model stands
+  /// beside the base instead of around it.
+  var basePrefix: String { get }
+
   /// What going on with the training needs and PEFT's file does not hold, such as the encoder behind a prompt; the
   /// Trainer's checkpoints keep it. None by default.
   var trainingState: [AdapterTensor] { get }
@@ -80,6 +84,7 @@ extension Adapter {
   public func printedLayer(at path: String) -> PrintedLayer? { nil }
   public var printedEncoder: PrintedModule? { nil }
   public var storedTensors: [AdapterTensor] { parameters.map { AdapterTensor(key: $0.key, $0.parameter) } }
+  public var basePrefix: String { AdapterTensor.prefix }
   public var trainingState: [AdapterTensor] { [] }
   public var frozenCount: Int { 0 }
   public var configuration: (any AdapterConfiguration)? { nil }

@@ -34,6 +34,13 @@ public struct AdapterTensor {
       load: { try parameter.value.copyInPlace($0) })
   }
 
+  /// The same under another prefix than the usual one.
+  func renamed(prefix: String) -> AdapterTensor {
+    AdapterTensor(
+      name: prefix + name.dropFirst(Self.prefix.count), shape: shape, isRequired: isRequired, value: value,
+      load: load)
+  }
+
   /// A tensor of the base that PEFT stores beside the adapter, such as an embedding that is targeted: for vocabularies that
   /// were resized. It is written, and its shape compared.
   public init(companion key: String, _ tensor: Tensor) {

@@ -59,7 +59,8 @@ extension PEFTModel {
   }
 
   func storedTensors(_ entry: Entry) -> [AdapterTensor] {
-    entry.adapter.storedTensors + entry.modulesToSave.flatMap(\.storedTensors)
+    entry.adapter.storedTensors
+      + entry.modulesToSave.flatMap(\.storedTensors).map { $0.renamed(prefix: entry.adapter.basePrefix) }
   }
 
   private static func modelCard(_ configuration: any AdapterConfiguration) -> String {

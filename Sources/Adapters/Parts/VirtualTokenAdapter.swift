@@ -124,6 +124,8 @@ final class VirtualTokenAdapter: Adapter {
     ]
   }
 
+  var basePrefix: String { "base_model." }
+
   private func vectorsToStore() throws -> Tensor {
     // Dropout in between would store other vectors, and take random numbers from the run.
     encoder.isTraining = false

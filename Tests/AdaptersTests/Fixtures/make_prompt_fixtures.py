@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerFast
 
 import bottleneck
 from method_fixtures import (
-    HERE, LLAMA, LLAMA_TIED, QWEN2, QWEN2_TIED, key, load_base, record_training, sequences, trainable_line, write_facts,
+    HERE, LLAMA, LLAMA_TIED, QWEN2, QWEN2_TIED, load_base, record_training, sequences, trainable_line, write_facts,
 )
 
 TEXT = "sort the words of this line"
@@ -48,6 +48,9 @@ PROMPTS = {
         QWEN2_TIED, PromptTuningConfig, {"num_virtual_tokens": 4, "prompt_tuning_init": "SAMPLE_VOCAB"},
     ),
     "prompt-tuning-sliding": ("qwen2-sliding", PromptTuningConfig, {"num_virtual_tokens": 6}),
+    "prompt-tuning-modules-to-save": (
+        LLAMA, PromptTuningConfig, {"num_virtual_tokens": 3, "modules_to_save": ["lm_head", "norm"]},
+    ),
     "p-tuning-mlp": (LLAMA, PromptEncoderConfig, {"num_virtual_tokens": 5}),
     "p-tuning-mlp-wide": (QWEN2, PromptEncoderConfig, {"num_virtual_tokens": 3, "encoder_hidden_size": 24}),
     "p-tuning-lstm": (
@@ -68,6 +71,10 @@ PROMPTS = {
     ),
     "prefix-tuning-projection-qwen2": (
         QWEN2, PrefixTuningConfig, {"num_virtual_tokens": 4, "prefix_projection": True},
+    ),
+    "prefix-tuning-modules-to-save": (
+        QWEN2_TIED, PrefixTuningConfig,
+        {"num_virtual_tokens": 3, "prefix_projection": True, "modules_to_save": ["norm"]},
     ),
     "prefix-tuning-head-dim": ("llama-head-dim", PrefixTuningConfig, {"num_virtual_tokens": 3}),
     "prefix-tuning-multi-head-tied": (LLAMA_TIED, PrefixTuningConfig, {"num_virtual_tokens": 3}),
@@ -113,6 +120,11 @@ def generated(model, batch):
     return results
 
 
+def trained(name: str) -> str:
+    """The name of a trained parameter in the base, or of the encoder's."""
+    return name.replace(".default", "").replace(".modules_to_save", "").removeprefix("base_model.")
+
+
 def expect(folder: Path, base: str, model, batch, facts: dict, tensors: dict) -> None:
     expected = {f"input_ids.{index}": tokens for index, tokens in enumerate(batch)} | tensors
     for index, value in enumerate(logits(load_base(base), batch)):
@@ -136,7 +148,7 @@ def make_prompt(number: int, name: str, base: str, kind, settings: dict) -> None
         if settings.get("prompt_tuning_init") == "TEXT":
             settings = settings | {"tokenizer_name_or_path": word_tokenizer(Path(scratch))}
         model = get_peft_model(load_base(base), kind(task_type="CAUSAL_LM", **settings)).eval()
-    named = {key(name): value for name, value in model.named_parameters() if value.requires_grad}
+    named = {trained(name): value for name, value in model.named_parameters() if value.requires_grad}
     facts = {
         "base": base, "matched": [], "trainable": list(named), "line": trainable_line(model), "identity": False,
         "unmergeable": "change no weight",
@@ -152,7 +164,7 @@ def make_prompt(number: int, name: str, base: str, kind, settings: dict) -> None
             value.add_(0.2 * torch.randn(value.shape, generator=generator))
     model.save_pretrained(folder)
     (folder / "README.md").unlink()
-    stored = load_file(folder / "adapter_model.safetensors")["prompt_embeddings"].numel()
+    stored = sum(value.numel() for value in load_file(folder / "adapter_model.safetensors").values())
     total = sum(value.numel() for value in load_base(base).parameters()) + stored
     facts["loaded_line"] = f"trainable params: {stored:,d} || all params: {total:,d} || trainable%: {100 * stored / total:.4f}"
 
@@ -163,8 +175,9 @@ def make_prompt(number: int, name: str, base: str, kind, settings: dict) -> None
     assert drift < 1e-4, f"{name}: saving moves the logits by {drift}"
     expect(folder, base, loaded, batch, facts, tensors)
     # PEFT takes up no saved prompt for training; the run starts at the encoder that was saved.
-    stored = set(named) if len(named) == 1 else set()
-    record_training(folder, model, 100 + number, stored=stored, learning_rate=3e-3)
+    encoder = {name for name in named if name.startswith("prompt_encoder")}
+    stored = set(named) - (encoder if len(encoder) > 1 else set())
+    record_training(folder, model, 100 + number, stored=stored, learning_rate=3e-3, names=trained)
 
 
 def make_bottleneck(number: int, name: str, base: str, settings: dict) -> None:
