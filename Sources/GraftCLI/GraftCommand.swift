@@ -27,9 +27,9 @@ struct GraftCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      DataCommand.self, InspectCommand.self, TrainCommand.self, EvaluateCommand.self, GenerateCommand.self,
-      ChatCommand.self, MergeCommand.self, CombineCommand.self, ConvertCommand.self, EngineCommand.self,
-      DebugCommand.self,
+      DataCommand.self, InspectCommand.self, PlanCommand.self, TrainCommand.self, EvaluateCommand.self,
+      GenerateCommand.self, ChatCommand.self, MergeCommand.self, CombineCommand.self, ConvertCommand.self,
+      EngineCommand.self, DebugCommand.self,
     ])
 
   static func main() async {

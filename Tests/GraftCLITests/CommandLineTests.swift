@@ -45,7 +45,7 @@ struct CommandLineTests {
   }
 
   static let commands = [
-    "data convert", "inspect", "train", "evaluate", "generate", "chat", "merge", "combine", "convert",
+    "data convert", "inspect", "plan", "train", "evaluate", "generate", "chat", "merge", "combine", "convert",
     "engine",
   ]
 

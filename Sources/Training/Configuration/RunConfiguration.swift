@@ -118,6 +118,11 @@ public struct RunConfiguration: Sendable, Hashable {
       throw ConfigurationError(
         "`bf16: true` contradicts `dtype: float32`", key: "bf16", remedy: "remove one of the two")
     }
+    guard !training.fp16 || model.dtype == .auto else {
+      throw ConfigurationError(
+        "`fp16: true` contradicts `dtype: \(model.dtype.rawValue)`", key: "fp16",
+        remedy: "remove one of the two")
+    }
   }
 
   /// The adapter's settings as the method's own configuration type.

@@ -56,11 +56,8 @@ public final class Trainer {
 
     plan = try DataPlan(
       lengths: trainDataset.lengths,
-      options: BatchingOptions(
-        perDeviceTrainBatchSize: arguments.perDeviceTrainBatchSize, packing: arguments.packing ? .bfd : .none,
-        groupByLength: arguments.groupByLength, maxLength: arguments.maxLength,
-        shuffles: arguments.trainSamplingStrategy != .sequential,
-        dataloaderDropLast: arguments.dataloaderDropLast, seed: arguments.dataSeed ?? arguments.seed))
+      options: BatchingOptions(arguments))
+
     let batches = plan.epoch(0).count
     guard batches > 0 else {
       throw TrainingError(

@@ -76,3 +76,14 @@ extension RowFormatOptions {
       textColumn: data.textColumn, systemPrompt: data.systemPrompt)
   }
 }
+
+extension BatchingOptions {
+  /// The part of the training arguments that decides what makes a batch.
+  init(_ arguments: TrainingArguments) {
+    self.init(
+      perDeviceTrainBatchSize: arguments.perDeviceTrainBatchSize, packing: arguments.packing ? .bfd : .none,
+      groupByLength: arguments.groupByLength, maxLength: arguments.maxLength,
+      shuffles: arguments.trainSamplingStrategy != .sequential,
+      dataloaderDropLast: arguments.dataloaderDropLast, seed: arguments.dataSeed ?? arguments.seed)
+  }
+}

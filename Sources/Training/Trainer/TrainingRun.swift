@@ -68,7 +68,8 @@ public struct TrainingRun {
     let arguments = configuration.training
     // Here, on the thread that computes: the engine counts its threads by the thread that calls it.
     if let threads = configuration.model.numThreads { Engine.threadCount = threads }
-    let base = try AutoModelForCausalLM.fromPretrained(source, dtype: dtype, device: device)
+    let base = try AutoModelForCausalLM.fromPretrained(
+      source, dtype: configuration.computeType, device: device)
     try RandomState.seed(arguments.seed)
     let model = try PEFTModel(base, adapter)
     message(model.trainableParametersLine)
@@ -119,16 +120,6 @@ public struct TrainingRun {
   }
 
   // MARK: Parts
-
-  private var dtype: DType? {
-    if configuration.training.bf16 { return .bfloat16 }
-    if configuration.training.fp16 { return .float16 }
-    return switch configuration.model.dtype {
-    case .auto: nil
-    case .float32: .float32
-    case .bfloat16: .bfloat16
-    }
-  }
 
   /// The adapter's settings, with the base model's place so that the adapter can find it again.
   private func adapterConfiguration() throws -> any AdapterConfiguration {
@@ -205,5 +196,18 @@ extension Device {
       return
     }
     self = (try? Engine.prepare(.cuda)) != nil ? .cuda : .cpu
+  }
+}
+
+extension RunConfiguration {
+  /// The type to hold the base and compute in; nil takes the one that its files have.
+  var computeType: DType? {
+    if training.bf16 { return .bfloat16 }
+    if training.fp16 { return .float16 }
+    return switch model.dtype {
+    case .auto: nil
+    case .float32: .float32
+    case .bfloat16: .bfloat16
+    }
   }
 }

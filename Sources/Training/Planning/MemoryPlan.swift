@@ -1,0 +1,148 @@
+import Adapters
+import Models
+import NeuralNetworks
+import Torch
+
+/// What a training run takes of a device's memory, part by part, from shapes alone.
+///
+/// Parts that are fixed by the settings are exact: weights, adapter, gradients, optimizer. Activations and workspace follow
+/// what the CPU kernels keep for the backward pass and hold at one time; ``batch`` is the largest batch.
+public struct MemoryPlan: Sendable, Hashable, Codable {
+  /// The largest batch of the run.
+  public struct Batch: Sendable, Hashable, Codable {
+    public var tokens: Int
+    /// Tokens with a label.
+    public var supervised: Int
+
+    public init(tokens: Int, supervised: Int) {
+      self.tokens = tokens
+      self.supervised = supervised
+    }
+  }
+
+  /// The base's weights, in bytes; likewise below.
+  public var weights = 0
+  /// Trained parameters in fp32, and their gradients.
+  public var adapter = 0
+  public var gradients = 0
+  public var optimizer = 0
+  /// What the forward pass keeps for the backward pass.
+  public var activations = 0
+  /// What is held at one time beside that: a piece of the logits, gradients on their way.
+  public var workspace = 0
+  /// What the allocator cannot use, between buffers of batches of other sizes.
+  public var fragmentation = 0
+  /// The program and its engine, with the rows as tokens.
+  public var program = 0
+
+  public var batch: Batch
+  public var trainableParameters = 0
+  public var allParameters = 0
+  /// Whether the optimizer's states can leave memory: they are counted, but need not fit.
+  public var isPaged = false
+
+  public var total: Int {
+    weights + adapter + gradients + optimizer + activations + workspace + fragmentation + program
+  }
+
+  /// What the engine's products and threads come to hold of their own once they run, and the share of buffers lost between
+  /// others: both measured, over the table of docs/memory.md.
+  private static let scratch = 150_000_000
+  private static let unusable = 0.1
+
+  /// The parts with what they are called, in the order of the report.
+  public var parts: [(name: String, bytes: Int)] {
+    [
+      ("weights", weights), ("adapter", adapter), ("gradients", gradients), ("optimizer", optimizer),
+      ("activations", activations), ("workspace", workspace), ("fragmentation", fragmentation),
+      ("program", program),
+    ]
+  }
+
+  /// - Parameters:
+  ///   - model: a tree of shapes (`AutoModelForCausalLM.structure`) with its adapters.
+  ///   - format: how the weights are held.
+  ///   - program: bytes that the process takes before the model is loaded.
+  /// - Throws: ``TrainingError`` for a model that is no decoder, `ConfigurationError` for the optimizer's options.
+  public init(
+    _ model: PEFTModel, arguments: TrainingArguments, format: WeightFormat, batch: Batch, program: Int = 0
+  ) throws {
+    guard let decoder = model.base as? DecoderForCausalLM else {
+      throw TrainingError(
+        "`graft plan` knows what decoders take, and this is a \(model.base.typeName). Try a few steps (`--set max_steps=3`): "
+          + "the progress shows the memory.")
+    }
+    self.batch = batch
+    self.program = program + Self.scratch
+    let counts = model.parameterCounts
+    (trainableParameters, allParameters) = counts
+
+    // Without what adapters put in the place of weights.
+    let active = model.activeAdapters
+    try model.setAdapters([])
+    weights = decoder.parameters().reduce(0) { sum, parameter in
+      sum + format.bytes(of: parameter.shape, isPacked: decoder.isPacked(parameter))
+    }
+    try model.setAdapters(active)
+
+    let trained = model.trainableParameters.map(\.parameter.shape)
+    adapter = trained.reduce(0) { $0 + $1.reduce(4, *) }
+    gradients = adapter
+    let rule = try arguments.updateRule()
+    optimizer = trained.reduce(0) { sum, shape in
+      sum + rule.state(of: shape).reduce(0) { $0 + $1.shape.reduce($1.dtype.byteCount, *) }
+    }
+    isPaged = arguments.optim.entry.isPaged
+
+    let shape = try DecoderActivations(
+      decoder, elementSize: format.computeType.byteCount, isTraining: true,
+      checkpointing: arguments.gradientCheckpointing)
+    activations = shape.kept(batch)
+    workspace = shape.workspace(batch)
+    fragmentation = Int(Double(activations + workspace) * Self.unusable)
+  }
+}
+
+extension DecoderForCausalLM {
+  /// Quantization leaves embeddings, norms, biases and the output embedding as they are, as bitsandbytes does.
+  fileprivate func isPacked(_ parameter: Parameter) -> Bool {
+    parameter.shape.count == 2 && parameter !== inputEmbedding.weight
+      && parameter !== outputEmbedding.weight.parameter
+  }
+}
+
+/// How weights are held, and what is computed in.
+public struct WeightFormat: Sendable, Hashable {
+  public let name: String
+  /// Of a weight of a linear layer, its scales included.
+  public let bitsPerWeight: Double
+  public let computeType: DType
+
+  /// Weights in the type that is computed in.
+  public static func dense(_ dtype: DType) -> WeightFormat {
+    WeightFormat(name: dtype.torchName, bitsPerWeight: 8 * Double(dtype.byteCount), computeType: dtype)
+  }
+
+  /// The formats that a plan can assume, by name: the widths are those of the formats' definitions.
+  ///
+  /// NF4 has a scale in fp32 for 64 weights, 0.5 bits more; doubly quantized ones (Dettmers et al. 2023, arXiv:2305.14314) 8 bits for
+  /// 64 and an fp32 for 256 of those. GGUF's blocks are 256 weights, of 32 for Q4_0 and Q8_0.
+  public static let packed: [(name: String, bits: Double)] = [
+    ("nf4", 4 + 32 / 64.0), ("nf4-double", 4 + 8 / 64.0 + 32 / (64.0 * 256)), ("int8", 8),
+    ("q4_0", 4.5), ("q8_0", 8.5), ("q2_k", 2.625), ("q3_k", 3.4375), ("q4_k", 4.5), ("q5_k", 5.5),
+    ("q6_k", 6.5625),
+  ]
+
+  /// Weights in one of those, computed with in `dtype`; nil when there is none of this name.
+  public static func packed(_ name: String, computeType: DType) -> WeightFormat? {
+    packed.first { $0.name == name.lowercased() }.map {
+      WeightFormat(name: $0.name, bitsPerWeight: $0.bits, computeType: computeType)
+    }
+  }
+
+  func bytes(of shape: [Int], isPacked: Bool) -> Int {
+    let count = shape.reduce(1, *)
+    guard isPacked else { return count * computeType.byteCount }
+    return Int((Double(count) * bitsPerWeight / 8).rounded(.up))
+  }
+}

@@ -1,0 +1,207 @@
+import Adapters
+import Datasets
+import Foundation
+import Generation
+import Models
+import NeuralNetworks
+import Torch
+
+/// The plan of a whole run as a ``RunConfiguration`` describes it: what it takes, whether that fits, and what to change.
+///
+/// Shapes come from `config.json` or the header of the GGUF file; no weight is read, and none need be there.
+public struct RunPlan: Sendable {
+  public let plan: MemoryPlan
+  public let format: WeightFormat
+  /// Whether the largest batch was taken from the data; otherwise it is the settings' largest.
+  public let isMeasuredBatch: Bool
+  /// Bytes that the device has for this process; nil when that is not known.
+  public let capacity: Int?
+  /// Changes that take less memory, each with the total it leads to, the gentlest first.
+  public let changes: [Change]
+
+  public struct Change: Sendable, Hashable {
+    /// The lines to write: `gradient_checkpointing: true`.
+    public let settings: String
+    /// What it costs.
+    public let cost: String
+    public let total: Int
+  }
+
+  public var fits: Bool? { capacity.map { plan.total <= $0 } }
+
+  /// - Parameters:
+  ///   - weights: a format to assume instead of the one that the configuration asks for, of `WeightFormat.packed`.
+  ///   - capacity: bytes to assume instead of what the device has.
+  /// - Throws: an error that names what is missing or wrong, as the run itself would.
+  public init(_ configuration: RunConfiguration, weights: String? = nil, capacity: Int? = nil) async throws {
+    try configuration.validate()
+    let structure = try ModelStructure(configuration.model.modelNameOrPath)
+    let computeType = configuration.computeType ?? structure.preferredType
+    if let weights {
+      guard let packed = WeightFormat.packed(weights, computeType: computeType) else {
+        let known = WeightFormat.packed.map(\.name).joined(separator: ", ")
+        throw TrainingError("There is no weight format `\(weights)`; write one of \(known).")
+      }
+      format = packed
+    } else {
+      format = .dense(computeType)
+    }
+    let adapter = try configuration.adapterConfiguration()
+    let data = try await Self.data(configuration, structure)
+    isMeasuredBatch = data != nil
+    let (format, program) = (format, ProcessMemory.peak)
+
+    func plan(_ change: (inout TrainingArguments) -> Void, shorter: Bool = false) throws -> MemoryPlan {
+      var arguments = configuration.training
+      change(&arguments)
+      let base = try structure.make()
+      base.usesGradientCheckpointing = arguments.gradientCheckpointing
+      let model = try PEFTModel(base, adapter)
+      model.isTraining = true
+      // Rows that a shorter max_length would cut are not encoded again.
+      let batch = try Self.largestBatch(
+        arguments, shorter ? nil : data, contextLength: base.contextLength)
+      return try MemoryPlan(model, arguments: arguments, format: format, batch: batch, program: program)
+    }
+    self.plan = try plan { _ in }
+    self.capacity = try capacity ?? Self.memory(of: Device(choice: configuration.model.device))
+
+    let current = self.plan.total
+    changes = try Self.alternatives(to: configuration.training, isMeasuredBatch: isMeasuredBatch).compactMap {
+      alternative in
+      let total = try plan({ $0 = alternative.arguments }, shorter: alternative.isShorter).total
+      return total < current
+        ? Change(settings: alternative.settings, cost: alternative.cost, total: total) : nil
+    }
+  }
+
+  /// Settings that may take less memory.
+  private struct Alternative {
+    let settings: String
+    let cost: String
+    let arguments: TrainingArguments
+    var isShorter = false
+  }
+
+  private static func alternatives(to arguments: TrainingArguments, isMeasuredBatch: Bool) -> [Alternative] {
+    var result: [Alternative] = []
+    func add(
+      _ settings: String, _ cost: String, isShorter: Bool = false, _ change: (inout TrainingArguments) -> Void
+    ) {
+      var changed = arguments
+      change(&changed)
+      result.append(Alternative(settings: settings, cost: cost, arguments: changed, isShorter: isShorter))
+    }
+    if !arguments.gradientCheckpointing {
+      add("gradient_checkpointing: true", "about a third more time") { $0.gradientCheckpointing = true }
+    }
+    let (batch, steps) = (arguments.perDeviceTrainBatchSize, arguments.gradientAccumulationSteps)
+    if batch > 1 {
+      let half = (batch + 1) / 2
+      add(
+        "per_device_train_batch_size: \(half), gradient_accumulation_steps: \(2 * steps)",
+        "the same updates, a little slower"
+      ) {
+        $0.perDeviceTrainBatchSize = half
+        $0.gradientAccumulationSteps = 2 * steps
+      }
+      add(
+        "per_device_train_batch_size: 1, gradient_accumulation_steps: \(batch * steps), gradient_checkpointing: true",
+        "the least activations at this length"
+      ) {
+        $0.perDeviceTrainBatchSize = 1
+        $0.gradientAccumulationSteps = batch * steps
+        $0.gradientCheckpointing = true
+      }
+    }
+    if arguments.optim == .adamwTorch, let eightBit = OptimizerChoice("adamw_8bit") {
+      add("optim: adamw_8bit", "moments rounded to 8 bits") { $0.optim = eightBit }
+    }
+    if let length = arguments.maxLength, length >= 64, !isMeasuredBatch {
+      add("max_length: \(length / 2)", "longer rows are cut", isShorter: true) { $0.maxLength = length / 2 }
+    }
+    return result
+  }
+
+  // MARK: Batches
+
+  private static func data(_ configuration: RunConfiguration, _ structure: ModelStructure) async throws
+    -> ExampleList?
+  {
+    guard let tokenizer = try structure.tokenizer(configuration.model) else { return nil }
+    try configuration.data.checkFiles()
+    return try await TrainingData(configuration.data, configuration.training, tokenizer: tokenizer).train
+  }
+
+  /// The largest batch of the first epoch or, without data, of rows as long as the settings allow, all supervised.
+  private static func largestBatch(
+    _ arguments: TrainingArguments, _ data: ExampleList?, contextLength: Int
+  ) throws -> MemoryPlan.Batch {
+    guard let data else {
+      let tokens =
+        arguments.perDeviceTrainBatchSize * min(arguments.maxLength ?? contextLength, contextLength)
+      return .init(tokens: tokens, supervised: tokens)
+    }
+    let plan = try DataPlan(lengths: data.lengths, options: BatchingOptions(arguments))
+    var largest = MemoryPlan.Batch(tokens: 0, supervised: 0)
+    let epoch = plan.epoch(0)
+    for index in 0..<epoch.count {
+      let examples = try epoch[index].map { try data.example(at: Int($0)) }
+      largest.tokens = max(largest.tokens, examples.reduce(0) { $0 + $1.tokens.count })
+      largest.supervised = max(largest.supervised, examples.reduce(0) { $0 + $1.supervisedTokens })
+    }
+    return largest
+  }
+
+  // MARK: Devices
+
+  /// Bytes of memory that this process may take; nil for devices that do not tell.
+  private static func memory(of device: Device) -> Int? {
+    guard device.kind == .cpu else { return nil }
+    let physical = Int(ProcessInfo.processInfo.physicalMemory)
+    // A container's limit.
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"].compactMap {
+      (try? String(contentsOfFile: $0, encoding: .utf8)).flatMap {
+        Int($0.trimmingCharacters(in: .whitespacesAndNewlines))
+      }
+    }
+    return min(physical, limits.min() ?? physical)
+  }
+}
+
+/// A model's shapes, of a folder that need hold no more than `config.json`, or of a GGUF file.
+private struct ModelStructure {
+  private let configuration: ModelConfiguration
+  private let family: ModelFamily
+  private let source: PretrainedSource?
+  let preferredType: DType
+
+  init(_ path: String) throws {
+    let folder = URL(fileURLWithPath: path, isDirectory: true)
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    let hasWeights = names.contains { name in
+      ["safetensors", "bin", "gguf", "index.json"].contains { name.hasSuffix(".\($0)") }
+    }
+    if names.contains("config.json"), !hasWeights {
+      configuration = try ModelConfiguration(directory: folder)
+      family = try ModelFamily.of(configuration)
+      source = nil
+      preferredType = configuration.dtype ?? .float32
+    } else {
+      let source = try PretrainedSource(path)
+      (configuration, family, preferredType) = (source.configuration, source.family, source.preferredDType)
+      self.source = source
+    }
+  }
+
+  func make() throws -> any CausalLanguageModel {
+    if let source { return try AutoModelForCausalLM.structure(source) }
+    return try family.make(configuration, family)
+  }
+
+  /// Nil when there is none beside the configuration.
+  func tokenizer(_ model: ModelArguments) throws -> ChatTokenizer? {
+    if let path = model.tokenizerNameOrPath { return try AutoTokenizer.fromPretrained(path) }
+    return try source.map { try AutoTokenizer.fromPretrained($0) }
+  }
+}
