@@ -24,7 +24,7 @@ let modelFixtures: [String] = {
 /// Gives `body` a copy of a fixture that it may damage.
 func withCopy<R>(of name: String, _ body: (URL) throws -> R) throws -> R {
   try withTemporaryFolder { folder in
-    let copy = folder.appendingPathComponent(name)
+    let copy = folder.appendingPathComponent(fixture(name).lastPathComponent)
     try FileManager.default.copyItem(at: fixture(name), to: copy)
     return try body(copy)
   }

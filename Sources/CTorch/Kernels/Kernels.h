@@ -6,6 +6,8 @@
 #include <tuple>
 #include <vector>
 
+#include "Quantized/QuantizedMatrix.h"
+
 /// Graft's fused CPU kernels. Each is one file, with its formula, and a plain ATen *twin* beside it that says the same
 /// in operations everyone knows: the twin serves other devices, dtypes and shapes, and the tests compare the two.
 /// All functions throw `c10::Error` (through TORCH_CHECK) on shapes that do not fit.
@@ -65,6 +67,10 @@ at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::T
 at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                           const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
 
+/// The same around quantized weights that share their input, whose outputs lie behind one another; differentiable in x and the adapters.
+at::Tensor quantizedLinear(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts, const at::Tensor& bias,
+                           const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
+
 /// x Wᵀ + bias as `at::linear`; a frozen bf16 weight goes through the product kernel where there is one.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
@@ -82,6 +88,11 @@ at::Tensor packedLinear(const at::Tensor& x, const at::Tensor& packedWeight, con
 /// The sum of the cross-entropies of hidden states `[S, hidden]` projected by `[vocabulary, hidden]`, against labels
 /// int64 `[S]` (the supervised positions alone): a fp32 scalar; differentiable in both. The logits are never whole.
 at::Tensor linearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels);
+
+/// The same with a quantized weight, decoded in slices of the vocabulary; differentiable in the hidden states.
+at::Tensor linearCrossEntropy(const at::Tensor& hidden, const QuantizedMatrix& weight, const at::Tensor& labels);
+std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& hidden, const QuantizedMatrix& weight,
+                                                              const at::Tensor& labels);
 
 /// For evaluation: each position's loss, fp32 `[S]`, and most likely token, int64 `[S]`; not differentiable.
 std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& hidden, const at::Tensor& weight,

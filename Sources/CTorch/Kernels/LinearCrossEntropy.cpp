@@ -4,6 +4,9 @@
 //
 // Rows are taken in chunks. The forward pass overwrites a chunk's logits by their gradient and multiplies it at once;
 // the backward pass only scales. Products are in the dtype of the hidden states, statistics in fp32, the sum in fp64.
+//
+// A quantized weight is decoded slice by slice of the vocabulary, twice for each chunk of rows: once for the logits, once
+// for dh, whose slices are summed in fp32.
 
 #include "Kernels.h"
 #include "MatrixProduct.h"
@@ -19,6 +22,7 @@
 #endif
 
 #include "Parallel.h"
+#include "Quantized/FrozenWeight.h"
 #include "SIMD/Variant.h"
 
 namespace graft {
@@ -40,18 +44,32 @@ namespace {
 /// Bytes of logits in a chunk. A chunk reads the whole weight matrix, so larger ones are faster; memory grows with them.
 constexpr int64_t chunkBytes = int64_t{64} << 20;
 
-/// Rows of the vocabulary whose weight gradient is computed at once.
+/// Rows of the vocabulary whose weight gradient is computed, or whose weights are decoded, at once.
 constexpr int64_t vocabularySlice = 8192;
 
-bool hasKernel(const at::Tensor& hidden, const at::Tensor& weight) {
-  return hidden.device().is_cpu() && hidden.scalar_type() == weight.scalar_type() &&
-         (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16);
+using Weight = c10::intrusive_ptr<FrozenWeight>;
+
+/// Calls `body(first, rows of the weight)` for slices of the vocabulary; a dense weight is one slice.
+template <class Body>
+void forEachSlice(const FrozenWeight& weight, at::ScalarType dtype, const Body& body) {
+  const int64_t step = weight.isQuantized() ? vocabularySlice : weight.rows();
+  for (int64_t first = 0; first < weight.rows(); first += step)
+    weight.withRows(first, std::min(step, weight.rows() - first), dtype,
+                    [&](const at::Tensor& rows) { body(first, rows); });
 }
 
-void check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
-  TORCH_CHECK(hidden.dim() == 2 && weight.dim() == 2 && hidden.size(1) == weight.size(1),
+bool hasKernel(const at::Tensor& hidden) {
+  return hidden.device().is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16);
+}
+
+bool hasKernel(const at::Tensor& hidden, const at::Tensor& weight) {
+  return hasKernel(hidden) && hidden.scalar_type() == weight.scalar_type();
+}
+
+void check(const at::Tensor& hidden, at::IntArrayRef weight, const at::Tensor& labels) {
+  TORCH_CHECK(hidden.dim() == 2 && weight.size() == 2 && hidden.size(1) == weight[1],
               "cross-entropy: hidden states must be [tokens, hidden] and weights [vocabulary, hidden], not ",
-              hidden.sizes(), " and ", weight.sizes());
+              hidden.sizes(), " and ", weight);
   TORCH_CHECK(labels.dim() == 1 && labels.size(0) == hidden.size(0) && labels.scalar_type() == at::kLong,
               "cross-entropy: labels must be int64 [", hidden.size(0), "], not ", labels.toString(), labels.sizes());
 }
@@ -71,8 +89,8 @@ void crossEntropyRows(const at::Tensor& logits, const int64_t* labels, CrossEntr
   });
 }
 
-void multiply(at::Tensor& output, const ProductTerm& term) {
-  if (hasProductKernel({term}))
+void multiply(at::Tensor output, const ProductTerm& term) {
+  if (output.is_contiguous() && hasProductKernel({term}))
     sumOfProducts({term}, output.size(1), {}, output);
   else
     at::mm_out(output, term.left, term.transposed ? term.right.t() : term.right);
@@ -80,9 +98,9 @@ void multiply(at::Tensor& output, const ProductTerm& term) {
 
 /// Calls `body(firstRow, logits, rows)` for chunks of rows.
 template <class Body>
-void forEachChunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, bool gradient,
+void forEachChunk(const at::Tensor& hidden, const FrozenWeight& weight, const at::Tensor& labels, bool gradient,
                   const Body& body) {
-  const int64_t count = hidden.size(0), vocabulary = weight.size(0);
+  const int64_t count = hidden.size(0), vocabulary = weight.rows();
   const auto contiguousLabels = labels.contiguous();
   const int64_t* label = contiguousLabels.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < count; ++i)
@@ -96,77 +114,32 @@ void forEachChunk(const at::Tensor& hidden, const at::Tensor& weight, const at::
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = count * chunk / chunks, size = count * (chunk + 1) / chunks - first;
     auto part = logits.narrow(0, 0, size);
-    multiply(part, {hidden.narrow(0, first, size), weight, true});
+    forEachSlice(weight, hidden.scalar_type(), [&](int64_t row, const at::Tensor& rows) {
+      multiply(part.narrow(1, row, rows.size(0)), {hidden.narrow(0, first, size), rows, true});
+    });
     rows.resize(size);
     crossEntropyRows(part, label + first, rows.data(), gradient);
     body(first, part, rows);
   }
 }
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight,
-                            const at::Tensor& labels, bool hiddenGradientNeeded, bool weightGradientNeeded) {
-    at::Tensor hiddenGradient, weightGradient;
-    if (hiddenGradientNeeded) hiddenGradient = at::empty(hidden.sizes(), hidden.options());
-    // fp32: the sum over chunks.
-    if (weightGradientNeeded) weightGradient = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
-    double total = 0;
-    const auto body = [&](int64_t first, const at::Tensor& logits, const std::vector<CrossEntropyRow>& rows) {
-      for (const auto& row : rows) total += row.loss;
-      if (hiddenGradientNeeded) {
-        auto part = hiddenGradient.narrow(0, first, logits.size(0));
-        multiply(part, {logits, weight, false});
-      }
-      if (weightGradientNeeded)
-        for (int64_t slice = 0; slice < weight.size(0); slice += vocabularySlice) {
-          const int64_t size = std::min(vocabularySlice, weight.size(0) - slice);
-          weightGradient.narrow(0, slice, size)
-              .add_(at::mm(logits.narrow(1, slice, size).t(), hidden.narrow(0, first, logits.size(0))));
-        }
-    };
-    forEachChunk(hidden, weight, labels, hiddenGradientNeeded || weightGradientNeeded, body);
-    if (weightGradientNeeded) weightGradient = weightGradient.to(weight.scalar_type());
-    context->save_for_backward({hiddenGradient, weightGradient});
-    return at::scalar_tensor(total, hidden.options().dtype(at::kFloat));
+/// dz W into `gradient`.
+void hiddenGradientOf(const at::Tensor& logits, const FrozenWeight& weight, at::Tensor gradient) {
+  if (!weight.isQuantized()) {
+    weight.withRows(0, weight.rows(), gradient.scalar_type(),
+                    [&](const at::Tensor& rows) { multiply(gradient, {logits, rows, false}); });
+    return;
   }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const auto saved = context->get_saved_variables();
-    const auto scaled = [&](const at::Tensor& gradient) {
-      return gradient.defined() ? at::mul(gradient, gradients[0]) : at::Tensor();
-    };
-    return {scaled(saved[0]), scaled(saved[1]), {}, {}, {}};
-  }
-};
-
-}  // namespace
-
-at::Tensor linearCrossEntropyTwin(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
-  check(hidden, weight, labels);
-  const auto logits = at::matmul(hidden, weight.t());
-  return at::nll_loss(at::log_softmax(logits, -1, logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
-                      labels, {}, at::Reduction::Sum);
+  const auto sum = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
+  forEachSlice(weight, gradient.scalar_type(), [&](int64_t row, const at::Tensor& rows) {
+    sum.add_(at::mm(logits.narrow(1, row, rows.size(0)), rows));
+  });
+  gradient.copy_(sum);
 }
 
-at::Tensor linearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
-  check(hidden, weight, labels);
-  if (!hasKernel(hidden, weight)) return linearCrossEntropyTwin(hidden, weight, labels);
-  const bool recording = at::GradMode::is_enabled();
-  return LinearCrossEntropy::apply(hidden.contiguous(), weight, labels, recording && hidden.requires_grad(),
-                                   recording && weight.requires_grad());
-}
-
-std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& hidden, const at::Tensor& weight,
-                                                              const at::Tensor& labels) {
-  check(hidden, weight, labels);
-  const at::NoGradGuard inference;
-  if (!hasKernel(hidden, weight)) {
-    const auto logits = at::matmul(hidden, weight.t()).to(at::kFloat);
-    return {at::nll_loss(at::log_softmax(logits, -1), labels, {}, at::Reduction::None), logits.argmax(-1)};
-  }
+/// Each position's loss and most likely token.
+std::tuple<at::Tensor, at::Tensor> perToken(const at::Tensor& hidden, const FrozenWeight& weight,
+                                            const at::Tensor& labels) {
   auto losses = at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
   auto predictions = at::empty({hidden.size(0)}, hidden.options().dtype(at::kLong));
   float* loss = losses.data_ptr<float>();
@@ -179,6 +152,96 @@ std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& 
                  }
                });
   return {losses, predictions};
+}
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
+  /// `trained` is the weight itself when it gets a gradient.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const Weight& weight,
+                            const std::optional<at::Tensor>& trained, const at::Tensor& labels,
+                            bool hiddenGradientNeeded) {
+    const bool weightGradientNeeded = trained.has_value();
+    at::Tensor hiddenGradient, weightGradient;
+    if (hiddenGradientNeeded) hiddenGradient = at::empty(hidden.sizes(), hidden.options());
+    // fp32: the sum over chunks.
+    if (weightGradientNeeded) weightGradient = at::zeros(trained->sizes(), trained->options().dtype(at::kFloat));
+    double total = 0;
+    const auto body = [&](int64_t first, const at::Tensor& logits, const std::vector<CrossEntropyRow>& rows) {
+      for (const auto& row : rows) total += row.loss;
+      if (hiddenGradientNeeded) {
+        auto part = hiddenGradient.narrow(0, first, logits.size(0));
+        hiddenGradientOf(logits, *weight, part);
+      }
+      if (weightGradientNeeded)
+        for (int64_t slice = 0; slice < weight->rows(); slice += vocabularySlice) {
+          const int64_t size = std::min(vocabularySlice, weight->rows() - slice);
+          weightGradient.narrow(0, slice, size)
+              .add_(at::mm(logits.narrow(1, slice, size).t(), hidden.narrow(0, first, logits.size(0))));
+        }
+    };
+    forEachChunk(hidden, *weight, labels, hiddenGradientNeeded || weightGradientNeeded, body);
+    if (weightGradientNeeded) weightGradient = weightGradient.to(trained->scalar_type());
+    context->save_for_backward({hiddenGradient, weightGradient});
+    return at::scalar_tensor(total, hidden.options().dtype(at::kFloat));
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const auto scaled = [&](const at::Tensor& gradient) {
+      return gradient.defined() ? at::mul(gradient, gradients[0]) : at::Tensor();
+    };
+    // hidden, weight, trained, labels, whether a gradient is needed
+    return {scaled(saved[0]), {}, scaled(saved[1]), {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor linearCrossEntropyTwin(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+  check(hidden, weight.sizes(), labels);
+  const auto logits = at::matmul(hidden, weight.t());
+  return at::nll_loss(at::log_softmax(logits, -1, logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
+                      labels, {}, at::Reduction::Sum);
+}
+
+at::Tensor linearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+  check(hidden, weight.sizes(), labels);
+  if (!hasKernel(hidden, weight)) return linearCrossEntropyTwin(hidden, weight, labels);
+  const bool recording = at::GradMode::is_enabled();
+  const bool isTrained = recording && weight.requires_grad();
+  return LinearCrossEntropy::apply(hidden.contiguous(), c10::make_intrusive<FrozenWeight>(weight.detach()),
+                                   isTrained ? std::optional<at::Tensor>(weight) : std::nullopt, labels,
+                                   recording && hidden.requires_grad());
+}
+
+at::Tensor linearCrossEntropy(const at::Tensor& hidden, const QuantizedMatrix& weight, const at::Tensor& labels) {
+  const auto frozen = c10::make_intrusive<FrozenWeight>(std::vector<QuantizedMatrix>{weight});
+  check(hidden, {weight.rows, weight.columns}, labels);
+  if (!hasKernel(hidden)) return linearCrossEntropyTwin(hidden, dequantize(weight, hidden.scalar_type()), labels);
+  return LinearCrossEntropy::apply(hidden.contiguous(), frozen, std::optional<at::Tensor>(), labels,
+                                   at::GradMode::is_enabled() && hidden.requires_grad());
+}
+
+std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& hidden, const at::Tensor& weight,
+                                                              const at::Tensor& labels) {
+  check(hidden, weight.sizes(), labels);
+  const at::NoGradGuard inference;
+  if (!hasKernel(hidden, weight)) {
+    const auto logits = at::matmul(hidden, weight.t()).to(at::kFloat);
+    return {at::nll_loss(at::log_softmax(logits, -1), labels, {}, at::Reduction::None), logits.argmax(-1)};
+  }
+  return perToken(hidden, FrozenWeight(weight), labels);
+}
+
+std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& hidden, const QuantizedMatrix& weight,
+                                                              const at::Tensor& labels) {
+  const FrozenWeight frozen(std::vector<QuantizedMatrix>{weight});
+  check(hidden, {weight.rows, weight.columns}, labels);
+  const at::NoGradGuard inference;
+  if (!hasKernel(hidden)) return linearCrossEntropyPerToken(hidden, dequantize(weight, hidden.scalar_type()), labels);
+  return perToken(hidden, frozen, labels);
 }
 
 }  // namespace graft

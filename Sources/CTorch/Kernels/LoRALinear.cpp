@@ -6,8 +6,9 @@
 // Adapters that share an input (q, k and v of one fused projection) are stacked: one product with all Aᵢ, and one with
 // all hᵢ. The frozen weight gets no gradient, the low-rank terms are added by the products themselves (addmm), and beside x only the
 // [tokens, Σ rank] products are kept. Where there is a kernel for it (MatrixProduct.h), the frozen product and the low-rank
-// ones are one pass. A and B may be fp32 masters of a bf16 layer: they are cast here, and get their
-// gradients in their own dtype. Everything is ATen, so every device has it.
+// ones are one pass. A and B may be fp32 masters of a bf16 layer: they are cast here, and get their gradients in their own
+// dtype. Everything else is ATen, so every device has it. The weight may be quantized: it is then decoded once in each
+// direction, and what is kept for the backward pass are its codes, which lie in memory anyhow.
 
 #include "Kernels.h"
 #include "MatrixProduct.h"
@@ -16,6 +17,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <vector>
+
+#include "Quantized/FrozenWeight.h"
 
 namespace graft {
 namespace {
@@ -48,7 +51,8 @@ at::Tensor masked(const at::Tensor& x, const at::Tensor& mask) { return mask.def
 
 struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
   /// `factors`: all A, then all B.
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
+                            const c10::intrusive_ptr<FrozenWeight>& weight,
                             const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& mask,
                             at::TensorList factors, std::vector<int64_t> firstOutputs, std::vector<double> scales) {
     const size_t count = scales.size();
@@ -58,23 +62,17 @@ struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
     const auto dtype = x.scalar_type();
     at::Tensor low;  // [tokens, Σ rank]
     if (count > 0) low = at::linear(masked(x, dropout), stack(a, dtype));
-    std::vector<ProductTerm> terms{{x, weight}};
+    std::vector<ProductTerm> terms;
     for (size_t i = 0; i < count; ++i)
       terms.push_back({low.narrow(1, places[i].firstRank, places[i].rank), (b[i] * scales[i]).to(dtype), true,
                        places[i].firstOutput});
-    at::Tensor y;
-    if (hasProductKernel(terms)) {
-      y = sumOfProducts(terms, weight.size(0), bias.value_or(at::Tensor()));
-    } else {
-      y = at::linear(x, weight, bias);
-      for (size_t i = 0; i < count; ++i)
-        y.narrow(1, places[i].firstOutput, places[i].outputs).addmm_(terms[i + 1].left, terms[i + 1].right.t());
-    }
+    auto y = weight->linear(x, bias, terms);
 
-    // Without adapters nothing needs x.
-    variable_list saved{count > 0 ? x : at::Tensor(), weight, dropout, low};
+    // Without adapters nothing of x is needed.
+    variable_list saved{count > 0 ? x : at::Tensor(), dropout, low};
     saved.insert(saved.end(), factors.begin(), factors.end());
     context->save_for_backward(std::move(saved));
+    context->saved_data["weight"] = c10::IValue::make_capsule(weight);
     context->saved_data["firstOutputs"] = std::move(firstOutputs);
     context->saved_data["scales"] = std::move(scales);
     return y;
@@ -84,15 +82,16 @@ struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
     const auto saved = context->get_saved_variables();
     const auto scales = context->saved_data["scales"].toDoubleVector();
     const size_t count = scales.size();
-    const auto &x = saved[0], &weight = saved[1], &mask = saved[2], &low = saved[3];
-    const at::TensorList a(saved.data() + 4, count), b(saved.data() + 4 + count, count);
+    const auto weight = c10::static_intrusive_pointer_cast<FrozenWeight>(context->saved_data["weight"].toCapsule());
+    if (count == 0) return {weight->inputGradient(gradients[0]), {}, {}, {}, {}, {}};
+    const auto &x = saved[0], &mask = saved[1], &low = saved[2];
+    const at::TensorList a(saved.data() + 3, count), b(saved.data() + 3 + count, count);
     const auto places = placesOf(a, b, context->saved_data["firstOutputs"].toIntVector());
     const auto& gradient = gradients[0];
-    const auto dtype = weight.scalar_type();
+    const auto dtype = gradient.scalar_type();
 
     // hᵢ side by side, [tokens, Σ rank]
-    at::Tensor lowGradient;
-    if (count > 0) lowGradient = at::empty(low.sizes(), low.options());
+    const auto lowGradient = at::empty(low.sizes(), low.options());
     variable_list factorGradients(2 * count);
     for (size_t i = 0; i < count; ++i) {
       const auto part = gradient.narrow(1, places[i].firstOutput, places[i].outputs);
@@ -101,22 +100,15 @@ struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
       const auto lowPart = low.narrow(1, places[i].firstRank, places[i].rank);
       factorGradients[count + i] = at::mm(part.t(), lowPart).to(b[i].scalar_type()).mul_(scales[i]);
     }
-    if (count > 0) {
-      const auto aGradient = at::mm(lowGradient.t(), masked(x, mask));  // [Σ rank, inputs]
-      for (size_t i = 0; i < count; ++i)
-        factorGradients[i] = aGradient.narrow(0, places[i].firstRank, places[i].rank).to(a[i].scalar_type());
-    }
+    const auto aGradient = at::mm(lowGradient.t(), masked(x, mask));  // [Σ rank, inputs]
+    for (size_t i = 0; i < count; ++i)
+      factorGradients[i] = aGradient.narrow(0, places[i].firstRank, places[i].rank).to(a[i].scalar_type());
 
     at::Tensor xGradient;
     if (context->needs_input_grad(0)) {
-      std::vector<ProductTerm> terms{{gradient, weight, false}};
-      if (count > 0 && !mask.defined()) terms.push_back({lowGradient, stack(a, dtype), false});
-      if (hasProductKernel(terms)) {
-        xGradient = sumOfProducts(terms, weight.size(1));
-      } else {
-        xGradient = at::mm(gradient, weight);
-        if (terms.size() > 1) xGradient.addmm_(lowGradient, terms[1].right);
-      }
+      std::vector<ProductTerm> terms;
+      if (!mask.defined()) terms.push_back({lowGradient, stack(a, dtype), false});
+      xGradient = weight->inputGradient(gradient, terms);
       if (mask.defined()) xGradient.add_(at::mm(lowGradient, stack(a, dtype)).mul_(mask));
     }
     // x, weight, bias, mask, A and B, outputs, scales
@@ -127,42 +119,22 @@ struct LoRALinearFunction : torch::autograd::Function<LoRALinearFunction> {
   }
 };
 
-void check(const at::Tensor& x, const at::Tensor& weight, const std::vector<LowRankAdapter>& adapters,
+void check(const at::Tensor& x, at::IntArrayRef weight, const std::vector<LowRankAdapter>& adapters,
            const at::Tensor& mask) {
-  TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1), "LoRA: input ", x.sizes(),
-              " and weight ", weight.sizes());
+  TORCH_CHECK(x.dim() == 2 && weight.size() == 2 && x.size(1) == weight[1], "LoRA: input ", x.sizes(), " and weight ",
+              weight);
   TORCH_CHECK(!mask.defined() || mask.sizes() == x.sizes(), "LoRA: a dropout mask ", mask.sizes(), " for an input ",
               x.sizes());
   for (const auto& adapter : adapters)
     TORCH_CHECK(adapter.a.dim() == 2 && adapter.b.dim() == 2 && adapter.a.size(1) == x.size(1) &&
                     adapter.a.size(0) == adapter.b.size(1) && adapter.firstOutput >= 0 &&
-                    adapter.firstOutput + adapter.b.size(0) <= weight.size(0),
+                    adapter.firstOutput + adapter.b.size(0) <= weight[0],
                 "LoRA: A ", adapter.a.sizes(), " and B ", adapter.b.sizes(), " at output ", adapter.firstOutput,
-                " do not fit a weight ", weight.sizes());
+                " do not fit a weight ", weight);
 }
 
-}  // namespace
-
-at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                          const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
-  check(x, weight, adapters, mask);
-  auto y = at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
-  for (const auto& adapter : adapters) {
-    const auto low = at::linear(masked(x, mask).to(adapter.a.scalar_type()), adapter.a);
-    const auto delta = (at::linear(low, adapter.b) * adapter.scale).to(y.scalar_type());
-    const int64_t rest = y.size(1) - adapter.firstOutput - adapter.b.size(0);
-    y = y + at::constant_pad_nd(delta, {adapter.firstOutput, rest});
-  }
-  return y;
-}
-
-at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                      const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
-  check(x, weight, adapters, mask);
-  const bool frozen = !weight.requires_grad() && !(bias.defined() && bias.requires_grad());
-  if (adapters.empty() && !hasProductKernel({{x, weight}})) return loraLinearTwin(x, weight, bias, adapters, mask);
-  if ((at::GradMode::is_enabled() && !frozen) || x.scalar_type() != weight.scalar_type())
-    return loraLinearTwin(x, weight, bias, adapters, mask);
+at::Tensor run(const at::Tensor& x, const c10::intrusive_ptr<FrozenWeight>& weight, const at::Tensor& bias,
+                 const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
   std::vector<at::Tensor> factors;
   std::vector<int64_t> firstOutputs;
   std::vector<double> scales;
@@ -177,6 +149,40 @@ at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::T
   };
   return LoRALinearFunction::apply(x, weight, optional(bias), optional(mask), at::TensorList(factors), firstOutputs,
                                    scales);
+}
+
+}  // namespace
+
+at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
+  check(x, weight.sizes(), adapters, mask);
+  auto y = at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  for (const auto& adapter : adapters) {
+    const auto low = at::linear(masked(x, mask).to(adapter.a.scalar_type()), adapter.a);
+    const auto delta = (at::linear(low, adapter.b) * adapter.scale).to(y.scalar_type());
+    const int64_t rest = y.size(1) - adapter.firstOutput - adapter.b.size(0);
+    y = y + at::constant_pad_nd(delta, {adapter.firstOutput, rest});
+  }
+  return y;
+}
+
+at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
+  check(x, weight.sizes(), adapters, mask);
+  const bool frozen = !weight.requires_grad() && !(bias.defined() && bias.requires_grad());
+  if (adapters.empty() && !hasProductKernel({{x, weight}})) return loraLinearTwin(x, weight, bias, adapters, mask);
+  if ((at::GradMode::is_enabled() && !frozen) || x.scalar_type() != weight.scalar_type())
+    return loraLinearTwin(x, weight, bias, adapters, mask);
+  return run(x, c10::make_intrusive<FrozenWeight>(weight), bias, adapters, mask);
+}
+
+at::Tensor quantizedLinear(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts, const at::Tensor& bias,
+                           const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
+  const auto weight = c10::make_intrusive<FrozenWeight>(parts);
+  check(x, {weight->rows(), weight->columns()}, adapters, mask);
+  TORCH_CHECK(!(at::GradMode::is_enabled() && bias.defined() && bias.requires_grad()),
+              "a quantized linear layer with a trained bias: add the bias apart");
+  return run(x, weight, bias, adapters, mask);
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

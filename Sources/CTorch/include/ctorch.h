@@ -210,6 +210,61 @@ CTTensor *_Nullable ct_lora_linear(
     CTTensor *input, CTTensor *weight, CTTensor *_Nullable bias, CTTensor *const _Nonnull *_Nonnull a,
     CTTensor *const _Nonnull *_Nonnull b, const double *scales, const int64_t *first_outputs, int32_t count,
     CTTensor *_Nullable mask);
+
+// MARK: Quantized weights
+
+/// How elements are encoded; `Encoding` of Kernels/Quantized/QuantizedMatrix.h, checked at compile time.
+typedef enum CTEncoding {
+  CT_NF4, CT_FP4, CT_ROWWISE_INT8, CT_Q4_0, CT_Q4_1, CT_Q5_0, CT_Q5_1, CT_Q8_0, CT_Q2_K, CT_Q3_K, CT_Q4_K, CT_Q5_K,
+  CT_Q6_K,
+} CTEncoding;
+
+/// A matrix [rows, columns] in codes; the parts are borrowed for the call.
+typedef struct CTQuantizedMatrix {
+  CTEncoding encoding;
+  int64_t rows, columns;
+  CTTensor *codes;                      // uint8, or int8 [rows, columns]
+  int64_t block_size;                   // NF4 and FP4
+  CTTensor *_Nullable constants;        // fp32 by block or row; uint8 codes with double quantization
+  CTTensor *_Nullable nested_constants; // fp32
+  CTTensor *_Nullable nested_table;     // fp32 [256]
+  double nested_offset;
+  int64_t nested_block_size;
+} CTQuantizedMatrix;
+
+/// Checks that the parts of a matrix fit each other.
+int ct_quantized_check(const CTQuantizedMatrix *matrix);
+CTTensor *_Nullable ct_dequantize(const CTQuantizedMatrix *matrix, CTDType dtype);
+/// The rows that int64 `indices` [n] name: [n, columns].
+CTTensor *_Nullable ct_quantized_rows(const CTQuantizedMatrix *matrix, CTTensor *indices, CTDType dtype);
+/// As `ct_lora_linear`, with weights that share the input and whose outputs lie behind one another; `count` may be 0.
+CTTensor *_Nullable ct_quantized_linear(
+    CTTensor *input, const CTQuantizedMatrix *parts, int32_t part_count, CTTensor *_Nullable bias,
+    CTTensor *const _Nonnull *_Nonnull a, CTTensor *const _Nonnull *_Nonnull b, const double *scales,
+    const int64_t *first_outputs, int32_t count, CTTensor *_Nullable mask);
+CTTensor *_Nullable ct_quantized_cross_entropy(CTTensor *hidden, const CTQuantizedMatrix *weight, CTTensor *labels);
+int ct_quantized_cross_entropy_per_token(
+    CTTensor *hidden, const CTQuantizedMatrix *weight, CTTensor *labels, CTTensor *_Nullable *_Nonnull losses,
+    CTTensor *_Nullable *_Nonnull predictions);
+/// uint8 codes, two elements each, and fp32 constants of blocks of the flattened weight; NF4 or FP4.
+int ct_quantize_four_bit(
+    CTTensor *weight, CTEncoding encoding, int64_t block_size, CTTensor *_Nullable *_Nonnull codes,
+    CTTensor *_Nullable *_Nonnull constants);
+/// uint8 codes into the ascending fp32 `table` [256], and fp32 constants of blocks.
+int ct_quantize_blockwise(
+    CTTensor *values, CTTensor *table, int64_t block_size, CTTensor *_Nullable *_Nonnull codes,
+    CTTensor *_Nullable *_Nonnull constants);
+/// The values of the signed dynamic 8-bit type, fp32 [256].
+CTTensor *_Nullable ct_dynamic_table(void);
+/// int8 [rows, columns] and the fp32 largest magnitude of each row.
+int ct_quantize_rows(
+    CTTensor *weight, CTTensor *_Nullable *_Nonnull codes, CTTensor *_Nullable *_Nonnull constants);
+
+/// Compiled forms of the CPU kernels: 0 portable, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 products.
+int32_t ct_kernel_variant(void);
+/// Chooses one, for tests that compare them; a form that the processor lacks is replaced by its best. Returns the one in use.
+int32_t ct_set_kernel_variant(int32_t variant);
+
 /// One AdamW step over all parameters, in place; `step` counts from 1.
 int ct_adamw_step(
     CTTensor *const _Nonnull *_Nonnull parameters, CTTensor *const _Nonnull *_Nonnull gradients,

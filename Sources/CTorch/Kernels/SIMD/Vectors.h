@@ -12,7 +12,8 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
-GRAFT_INLINE Floats splat(float x) { return Floats{} + x; }
+// Less zero, not plus: −0 + 0 is +0.
+GRAFT_INLINE Floats splat(float x) { return x - Floats{}; }
 GRAFT_INLINE Ints splatInt(int32_t x) { return Ints{} + x; }
 
 /// 0, 1, … 15.

@@ -1,0 +1,209 @@
+// Decoding quantized weights. A weight is decoded as a whole, in parallel, into a buffer that is used again, and
+// multiplied like a dense one: beside hundreds of tokens that costs a few percent of the product. For a handful of
+// tokens each row is decoded into the first cache level and multiplied there.
+
+#include <ATen/core/grad_mode.h>
+
+#include "../Parallel.h"
+#include "../SIMD/Variant.h"
+#include "CodeTables.h"
+#include "QuantizedMatrix.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace graft {
+
+/// A `QuantizedMatrix` as the loops read it.
+struct QuantizedView {
+  Encoding encoding;
+  int64_t columns;
+  const uint8_t* codes;
+  BlockShape block;
+  int64_t blockSize;
+  const float* constants;  // null with double quantization
+  const uint8_t* constantCodes;
+  const float *nestedConstants, *nestedTable;
+  float nestedOffset;
+  int64_t nestedBlockSize;
+};
+
+}  // namespace graft
+
+#define GRAFT_LOOPS "../Quantized/DequantizeLoops.h"
+#include "../SIMD/ForEachVariant.h"
+
+namespace graft {
+namespace {
+
+QuantizedView viewOf(const QuantizedMatrix& m) {
+  const bool isNested = m.nestedConstants.defined();
+  return {m.encoding,
+          m.columns,
+          static_cast<const uint8_t*>(m.codes.const_data_ptr()),
+          blockShape(m.encoding),
+          m.blockSize,
+          m.constants.defined() && !isNested ? m.constants.const_data_ptr<float>() : nullptr,
+          isNested ? m.constants.const_data_ptr<uint8_t>() : nullptr,
+          isNested ? m.nestedConstants.const_data_ptr<float>() : nullptr,
+          isNested ? m.nestedTable.const_data_ptr<float>() : nullptr,
+          static_cast<float>(m.nestedOffset),
+          m.nestedBlockSize};
+}
+
+bool hasKernel(const QuantizedMatrix& m, at::ScalarType dtype) {
+  return m.codes.device().is_cpu() && (dtype == at::kFloat || dtype == at::kBFloat16);
+}
+
+void decodeRange(const QuantizedView& view, int64_t begin, int64_t end, const at::Tensor& output, int64_t place) {
+  if (output.scalar_type() == at::kFloat)
+    GRAFT_DISPATCH(decodeFloat, view, begin, end, output.data_ptr<float>() + place);
+  else
+    GRAFT_DISPATCH(decodeBFloat16, view, begin, end, output.data_ptr<at::BFloat16>() + place);
+}
+
+/// Rows whose elements are worth a thread's start.
+int64_t rowGrain(int64_t columns) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, columns)); }
+
+}  // namespace
+
+BlockShape blockShape(Encoding encoding) {
+  switch (encoding) {
+    case Encoding::nf4:
+    case Encoding::fp4:
+    case Encoding::int8: return {1, 1};
+    case Encoding::q4_0: return {32, 18};
+    case Encoding::q4_1: return {32, 20};
+    case Encoding::q5_0: return {32, 22};
+    case Encoding::q5_1: return {32, 24};
+    case Encoding::q8_0: return {32, 34};
+    case Encoding::q2_K: return {256, 84};
+    case Encoding::q3_K: return {256, 110};
+    case Encoding::q4_K: return {256, 144};
+    case Encoding::q5_K: return {256, 176};
+    case Encoding::q6_K: return {256, 210};
+  }
+  TORCH_CHECK(false, "there is no encoding ", static_cast<int>(encoding));
+}
+
+void check(const QuantizedMatrix& m) {
+  const auto block = blockShape(m.encoding);
+  const int64_t count = m.rows * m.columns;
+  TORCH_CHECK(m.rows > 0 && m.columns > 0, "a quantized matrix cannot be [", m.rows, ", ", m.columns, "]");
+  const auto holds = [&](const at::Tensor& part, at::ScalarType type, int64_t size, const char* what) {
+    TORCH_CHECK(part.defined() && part.scalar_type() == type && part.numel() == size && part.is_contiguous(),
+                "a quantized matrix [", m.rows, ", ", m.columns, "] needs ", size, " contiguous ", type, " ", what,
+                part.defined() ? ", not " : "; there are none",
+                part.defined() ? std::to_string(part.numel()) + " " + part.toString() : std::string());
+  };
+  if (block.elements > 1) {
+    TORCH_CHECK(m.columns % block.elements == 0, "rows of ", m.columns, " elements are not whole blocks of ",
+                block.elements);
+    holds(m.codes, at::kByte, count / block.elements * block.bytes, "bytes of blocks");
+    return;
+  }
+  if (m.encoding == Encoding::int8) {
+    holds(m.codes, at::kChar, count, "codes");
+    holds(m.constants, at::kFloat, m.rows, "constants");
+    return;
+  }
+  TORCH_CHECK(m.blockSize > 0 && m.blockSize % 2 == 0, "a block cannot have ", m.blockSize, " elements");
+  holds(m.codes, at::kByte, (count + 1) / 2, "bytes of codes");
+  const int64_t blocks = (count + m.blockSize - 1) / m.blockSize;
+  if (!m.nestedConstants.defined()) return holds(m.constants, at::kFloat, blocks, "constants");
+  TORCH_CHECK(m.nestedBlockSize > 0, "a block of constants cannot have ", m.nestedBlockSize, " elements");
+  holds(m.constants, at::kByte, blocks, "quantized constants");
+  holds(m.nestedConstants, at::kFloat, (blocks + m.nestedBlockSize - 1) / m.nestedBlockSize, "nested constants");
+  holds(m.nestedTable, at::kFloat, 256, "values of the nested table");
+}
+
+void dequantizeRows(const QuantizedMatrix& m, int64_t firstRow, const at::Tensor& output) {
+  TORCH_CHECK(output.dim() == 2 && output.size(1) == m.columns && output.is_contiguous() && firstRow >= 0 &&
+                  firstRow + output.size(0) <= m.rows && hasKernel(m, output.scalar_type()),
+              "decoding rows ", firstRow, " and on of [", m.rows, ", ", m.columns, "] into ", output.toString(),
+              output.sizes());
+  const auto view = viewOf(m);
+  parallelFor(output.size(0), rowGrain(m.columns), [&](int64_t begin, int64_t end) {
+    decodeRange(view, (firstRow + begin) * m.columns, (firstRow + end) * m.columns, output, begin * m.columns);
+  });
+}
+
+at::Tensor dequantize(const QuantizedMatrix& m, at::ScalarType dtype) {
+  const at::NoGradGuard inference;
+  if (!m.codes.device().is_cpu()) return dequantizeTwin(m, dtype);
+  const auto output = at::empty({m.rows, m.columns}, m.codes.options().dtype(dtype == at::kBFloat16 ? dtype : at::kFloat));
+  dequantizeRows(m, 0, output);
+  return output.to(dtype);
+}
+
+at::Tensor selectRows(const QuantizedMatrix& m, const at::Tensor& indices, at::ScalarType dtype) {
+  const at::NoGradGuard inference;
+  TORCH_CHECK(indices.dim() == 1 && indices.scalar_type() == at::kLong, "rows are chosen by int64 [n], not ",
+              indices.toString(), indices.sizes());
+  if (!m.codes.device().is_cpu()) return dequantizeTwin(m, dtype).index_select(0, indices);
+  const auto chosen = indices.contiguous();
+  const int64_t* index = chosen.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < chosen.numel(); ++i)
+    TORCH_CHECK_INDEX(index[i] >= 0 && index[i] < m.rows, "there is no row ", index[i], " in a table of ", m.rows);
+  const auto output =
+      at::empty({chosen.numel(), m.columns}, m.codes.options().dtype(dtype == at::kBFloat16 ? dtype : at::kFloat));
+  const auto view = viewOf(m);
+  parallelFor(chosen.numel(), rowGrain(m.columns), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      decodeRange(view, index[i] * m.columns, (index[i] + 1) * m.columns, output, i * m.columns);
+  });
+  return output.to(dtype);
+}
+
+at::Tensor dequantizeTwin(const QuantizedMatrix& m, at::ScalarType dtype) {
+  TORCH_CHECK(blockShape(m.encoding).elements == 1,
+              "blocks of GGML are decoded on the processor only; load the model without keeping them packed");
+  if (m.encoding == Encoding::int8)
+    return (m.codes.to(at::kFloat).view({m.rows, m.columns}) * m.constants.view({-1, 1}) * 7.874015718698502e-3).to(dtype);
+  const int64_t count = m.rows * m.columns;
+  const auto table = at::tensor(at::ArrayRef<float>(m.encoding == Encoding::nf4 ? nf4Values : fp4Values, 16))
+                         .to(m.codes.device());
+  const auto bytes = m.codes.flatten().to(at::kLong);
+  const auto values =
+      table.index_select(0, at::stack({bytes.bitwise_right_shift(4), bytes.bitwise_and(15)}, 1).flatten()).narrow(0, 0, count);
+  auto constants = m.constants.flatten();
+  if (m.nestedConstants.defined())
+    constants = m.nestedTable.index_select(0, constants.to(at::kLong)) *
+                    m.nestedConstants.repeat_interleave(m.nestedBlockSize).narrow(0, 0, constants.numel()) +
+                m.nestedOffset;
+  return (values * constants.repeat_interleave(m.blockSize).narrow(0, 0, count)).view({m.rows, m.columns}).to(dtype);
+}
+
+at::Tensor fewTokensProduct(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts) {
+  const at::NoGradGuard inference;
+  int64_t rows = 0;
+  for (const auto& part : parts) {
+    TORCH_CHECK(x.dim() == 2 && x.size(1) == part.columns && hasKernel(part, x.scalar_type()), "quantized product: input ",
+                x.toString(), x.sizes(), " and weight [", part.rows, ", ", part.columns, "]");
+    rows += part.rows;
+  }
+  const int64_t tokens = x.size(0), columns = x.size(1);
+  const auto wide = x.to(at::kFloat).contiguous();
+  const float* vectors = wide.const_data_ptr<float>();
+  const auto output = at::empty({tokens, rows}, x.options());
+  const auto buffers = at::empty({threadCount(), columns}, x.options());
+  int64_t first = 0;
+  for (const auto& part : parts) {
+    const auto view = viewOf(part);
+    const int64_t grain = rowGrain(columns), tasks = (part.rows + grain - 1) / grain;
+    parallelTasks(tasks, [&](int64_t task, int64_t thread) {
+      const int64_t begin = task * grain, end = std::min(part.rows, begin + grain);
+      if (x.scalar_type() == at::kFloat)
+        GRAFT_DISPATCH(productRowsFloat, view, begin, end, vectors, tokens, buffers.data_ptr<float>() + thread * columns,
+                       output.data_ptr<float>() + first, rows);
+      else
+        GRAFT_DISPATCH(productRowsBFloat16, view, begin, end, vectors, tokens,
+                       buffers.data_ptr<at::BFloat16>() + thread * columns, output.data_ptr<at::BFloat16>() + first, rows);
+    });
+    first += part.rows;
+  }
+  return output;
+}
+
+}  // namespace graft

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "../MatrixProduct.h"
+#include "QuantizedMatrix.h"
+
+namespace graft {
+
+/// A linear layer's weight that is only read: a dense tensor, or quantized matrices that share their input and whose
+/// outputs lie behind one another.
+///
+/// An object that autograd can hold for the backward pass.
+class FrozenWeight : public torch::CustomClassHolder {
+ public:
+  explicit FrozenWeight(at::Tensor dense) : dense_(std::move(dense)) {}
+  /// Throws when a part is damaged or the parts' columns differ.
+  explicit FrozenWeight(std::vector<QuantizedMatrix> parts);
+
+  int64_t rows() const;
+  int64_t columns() const;
+
+  /// x Wᵀ + b, and `terms` on parts of the outputs added, such as low-rank ones.
+  at::Tensor linear(const at::Tensor& x, const std::optional<at::Tensor>& bias,
+                    const std::vector<ProductTerm>& terms = {}) const;
+  /// dy W, and `terms` added.
+  at::Tensor inputGradient(const at::Tensor& gradient, const std::vector<ProductTerm>& terms = {}) const;
+
+  /// Calls `body` with the rows `first ..< first + count` in `dtype`, dense, in memory that is valid during the call only.
+  void withRows(int64_t first, int64_t count, at::ScalarType dtype,
+                const std::function<void(const at::Tensor&)>& body) const;
+
+  bool isQuantized() const { return !parts_.empty(); }
+
+ private:
+  at::Tensor dense_;
+  std::vector<QuantizedMatrix> parts_;
+};
+
+}  // namespace graft
