@@ -42,8 +42,13 @@ public func causalLossSum(hidden: Tensor, supervision: Supervision, head: Linear
   let targets = try Tensor(supervision.targets.map(Int64.init), device: device)
   let states = try hidden.selecting(rows)  // [S, width]
   guard supervision.count > 0 else { return try Tensor.zeros([], device: device) }
-  if head.adapters.isEmpty, head.bias == nil, let weight = head.weight.parameter {
-    return try states.linearCrossEntropy(weight: weight.value(like: states), labels: targets)
+  if head.adapters.isEmpty, head.bias == nil {
+    if let weight = head.weight.parameter {
+      return try states.linearCrossEntropy(weight: weight.value(like: states), labels: targets)
+    }
+    if let weight = head.weight.quantized, head.weight.computeType ?? states.dtype == states.dtype {
+      return try states.linearCrossEntropy(weight: weight, labels: targets)
+    }
   }
 
   // Through adapters: [chunk, vocabulary] in fp32 is what lives at one time.

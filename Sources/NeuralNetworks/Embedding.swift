@@ -2,7 +2,13 @@ import Torch
 
 /// A table of vectors, one per token.
 public final class Embedding: Module {
+  /// Without elements, only a shape and a type, while ``quantizedTable`` holds them.
   public var weight: Parameter  // [vocabulary, width]
+
+  /// The table in a quantized form, of which rows are decoded as they are looked up.
+  ///
+  /// A ``weight`` with elements, such as a trained one put in its place, takes precedence.
+  public var quantizedTable: QuantizedMatrix?
 
   /// The row of the token that pads, which Hugging Face's models print; nothing is padded here.
   public let paddingIndex: Int?
@@ -21,9 +27,36 @@ public final class Embedding: Module {
 
   /// int64 tokens `[T]` → `[T, width]`.
   public func callAsFunction(_ tokens: Tensor) throws -> Tensor {
-    try adapters.reduce(try weight.value.embedding(tokens)) { output, adapter in
+    try adapters.reduce(try rows(tokens)) { output, adapter in
       try adapter.forward(tokens, output: output)
     }
+  }
+
+  /// The table's own rows for int64 tokens `[T]`, `[T, width]`, without adapters.
+  public func rows(_ tokens: Tensor) throws -> Tensor {
+    guard let quantizedTable, !weight.isLoaded else { return try weight.value.embedding(tokens) }
+    return try quantizedTable.rows(tokens, dtype: weight.value.dtype)
+  }
+
+  /// Holds the table quantized, to be given out in `dtype`.
+  public func setTable(_ table: QuantizedMatrix, dtype: DType) throws {
+    weight.value = try Tensor.empty([table.rows, table.columns], dtype: dtype, device: .meta)
+    quantizedTable = table
+  }
+
+  /// The table `[vocabulary, width]`, decoded when need be.
+  public func dense() throws -> Tensor { try dense(weight) }
+
+  /// The table that `weight`, which is or was this layer's, stands for.
+  public func dense(_ weight: Parameter) throws -> Tensor {
+    guard let quantizedTable, !weight.isLoaded else { return weight.value }
+    return try quantizedTable.dequantized(weight.value.dtype)
+  }
+
+  /// Where the table is.
+  public var device: Device {
+    if let quantizedTable, !weight.isLoaded { return quantizedTable.codes.device }
+    return weight.value.device
   }
 
   public override var detail: String {

@@ -54,8 +54,18 @@ public final class Linear: Module {
     }
   }
 
+  /// The classes that transformers puts in a layer's place have names of their own.
+  public override var typeName: String {
+    switch weight.quantized?.encoding {
+    case .nf4, .fp4: "Linear4bit"
+    case .int8: "Linear8bitLt"
+    default: "Linear"
+    }
+  }
+
   public override var detail: String {
     "in_features=\(inFeatures), out_features=\(outFeatures), bias=\(bias == nil ? "False" : "True")"
+      + (weight is GGUFWeight ? ", weight=\(weight.quantized?.encoding.rawValue ?? "")" : "")
   }
 }
 

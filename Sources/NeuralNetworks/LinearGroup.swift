@@ -2,9 +2,10 @@ import Torch
 
 /// Linear layers that read the same input, such as query, key and value, computed as one product.
 ///
-/// The layers stay what they are, with their names and adapters. Their weights are laid behind one another in one
-/// tensor, of which each layer's is a view; whenever a layer's weight is another, for instance a merged or quantized
-/// one, the group steps back and the layers are computed one by one.
+/// The layers stay what they are, with their names and adapters. Dense weights are laid behind one another in one
+/// tensor, of which each layer's is a view; quantized ones stay where they are, and are decoded behind one another.
+/// Whenever a layer's weight is another, for instance a merged one, the group steps back and the layers are computed
+/// one by one.
 ///
 /// Low-rank adapters of the group share one dropout mask over the input.
 public final class LinearGroup {
@@ -12,8 +13,9 @@ public final class LinearGroup {
   private var stacked: Stacked?
 
   private struct Stacked {
-    let weight: Tensor  // [Σ out, in]
+    let weight: LowRankProduct.Weight  // [Σ out, in]
     let bias: Tensor?  // [Σ out]
+    /// What the storages held when they were stacked: views of `weight`, or codes.
     let weights: [Tensor]
     let biases: [Tensor]
   }
@@ -28,22 +30,32 @@ public final class LinearGroup {
     stacked = other.stacked
   }
 
-  /// Lays the weights behind one another; does nothing for storages that are not dense.
+  /// Lays the weights behind one another; does nothing for storages of different forms.
   public func stack() throws {
-    let parameters = layers.compactMap(\.weight.parameter)
+    stacked = nil
     let biases = layers.compactMap(\.bias)
-    guard parameters.count == layers.count, biases.isEmpty || biases.count == layers.count,
-      Set(parameters.map(\.value.dtype)).count == 1
-    else { return }
-    let weight = try Tensor.concatenated(parameters.map(\.value))
+    guard biases.isEmpty || biases.count == layers.count else { return }
+    let weight: LowRankProduct.Weight
+    let matrices = layers.compactMap(\.weight.quantized)
+    let parameters = layers.compactMap(\.weight.parameter)
+    if matrices.count == layers.count, Set(layers.map(\.weight.computeType)).count == 1 {
+      weight = .quantized(matrices, computeType: layers[0].weight.computeType)
+    } else if parameters.count == layers.count, Set(parameters.map(\.value.dtype)).count == 1 {
+      let tensor = try Tensor.concatenated(parameters.map(\.value))
+      for (parameter, view) in zip(parameters, try tensor.split(layers.map(\.outFeatures), dimension: 0)) {
+        parameter.value = view
+      }
+      weight = .dense(tensor)
+    } else {
+      return
+    }
     let bias = biases.isEmpty ? nil : try Tensor.concatenated(biases.map(\.value))
-    let sizes = layers.map(\.outFeatures)
-    for (parameter, view) in zip(parameters, try weight.split(sizes, dimension: 0)) { parameter.value = view }
-    for (parameter, view) in zip(biases, try bias?.split(sizes, dimension: 0) ?? []) {
+    for (parameter, view) in zip(biases, try bias?.split(layers.map(\.outFeatures), dimension: 0) ?? []) {
       parameter.value = view
     }
     stacked = Stacked(
-      weight: weight, bias: bias, weights: parameters.map(\.value), biases: biases.map(\.value))
+      weight: weight, bias: bias, weights: layers.compactMap { Self.held($0.weight) },
+      biases: biases.map(\.value))
   }
 
   /// `[T, in]` → `[T, Σ out]`, the outputs side by side; nil when the layers must be computed one by one.
@@ -53,7 +65,11 @@ public final class LinearGroup {
   }
 
   private func isIntact(_ stacked: Stacked) -> Bool {
-    zip(layers, stacked.weights).allSatisfy { $0.weight.parameter?.value === $1 && !$1.requiresGradient }
+    zip(layers, stacked.weights).allSatisfy { Self.held($0.weight) === $1 && !$1.requiresGradient }
       && zip(layers, stacked.biases).allSatisfy { $0.bias?.value === $1 && !$1.requiresGradient }
+  }
+
+  private static func held(_ storage: any WeightStorage) -> Tensor? {
+    storage.quantized?.codes ?? storage.parameter?.value
   }
 }

@@ -2,22 +2,30 @@ import Torch
 
 /// A frozen weight with low-rank updates, computed in one piece: x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ.
 ///
-/// The backward pass has no product for W, and keeps nothing but x and x Aᵀ.
+/// The backward pass has no product for W, and keeps nothing but x and x Aᵀ. A quantized weight is decoded into the
+/// product, once in each direction.
 struct LowRankProduct {
-  private let weight: Tensor
+  enum Weight {
+    case dense(Tensor)
+    /// Matrices whose outputs lie behind one another.
+    case quantized([QuantizedMatrix], computeType: DType?)
+  }
+
+  private let weight: Weight
   private let bias: Tensor?
   private let pairs: [(a: Tensor, b: Tensor, scale: Double, firstOutput: Int)]
   private let dropout: Double
 
   /// The layer with its adapters; nil when it has none, or when one of them is more than a low-rank update.
   init?(_ layer: Linear) {
-    guard !layer.adapters.isEmpty, let weight = layer.weight.parameter?.value else { return nil }
+    guard !layer.adapters.isEmpty, let weight = Weight(layer.weight) else { return nil }
     self.init([layer], weight: weight, bias: layer.bias?.value)
   }
 
   /// Layers that read the same input, whose weights are the rows of `weight` in their order.
-  init?(_ layers: [Linear], weight: Tensor, bias: Tensor?) {
-    guard !weight.requiresGradient, bias.map({ !$0.requiresGradient }) ?? true else { return nil }
+  init?(_ layers: [Linear], weight: Weight, bias: Tensor?) {
+    if case .dense(let matrix) = weight, matrix.requiresGradient { return nil }
+    guard bias.map({ !$0.requiresGradient }) ?? true else { return nil }
     var pairs: [(a: Tensor, b: Tensor, scale: Double, firstOutput: Int)] = []
     var dropout: Double?
     var firstOutput = 0
@@ -38,9 +46,9 @@ struct LowRankProduct {
     self.dropout = dropout ?? 0
   }
 
-  /// The layer's weight with one update and without its bias; nil when its weight is not held as one frozen tensor.
+  /// The layer's weight with one update and without its bias; nil when its weight is trained.
   init?(_ layer: Linear, adding update: LowRankUpdate) {
-    guard let weight = layer.weight.parameter?.value, !weight.requiresGradient else { return nil }
+    guard let weight = Weight(layer.weight) else { return nil }
     self.weight = weight
     bias = nil
     pairs = [(update.a, update.b, update.scale, 0)]
@@ -49,12 +57,37 @@ struct LowRankProduct {
 
   /// `[T, in]` → `[T, out]`; nil when the input is of another shape or type than the weight takes.
   func callAsFunction(_ input: Tensor) throws -> Tensor? {
-    guard input.rank == 2, input.dtype == weight.dtype else { return nil }
+    guard input.rank == 2, weight.takes(input.dtype) else { return nil }
     let bias = try bias?.to(input.dtype)
-    guard !pairs.isEmpty else { return try input.linear(weight, bias: bias) }
     let mask =
-      try dropout > 0
+      try dropout > 0 && !pairs.isEmpty
       ? Tensor.ones(input.shape, dtype: input.dtype, device: input.device).dropout(dropout) : nil
-    return try input.loraLinear(weight: weight, bias: bias, pairs: pairs, mask: mask)
+    switch weight {
+    case .dense(let matrix):
+      guard !pairs.isEmpty else { return try input.linear(matrix, bias: bias) }
+      return try input.loraLinear(weight: matrix, bias: bias, pairs: pairs, mask: mask)
+    case .quantized(let parts, _):
+      return try input.quantizedLinear(parts, bias: bias, pairs: pairs, mask: mask)
+    }
+  }
+}
+
+extension LowRankProduct.Weight {
+  /// The weight of one layer; nil when it is trained.
+  fileprivate init?(_ storage: any WeightStorage) {
+    if let matrix = storage.quantized {
+      self = .quantized([matrix], computeType: storage.computeType)
+    } else if let matrix = storage.parameter?.value, !matrix.requiresGradient {
+      self = .dense(matrix)
+    } else {
+      return nil
+    }
+  }
+
+  fileprivate func takes(_ type: DType) -> Bool {
+    switch self {
+    case .dense(let matrix): matrix.dtype == type
+    case .quantized(_, let computeType): (computeType ?? type) == type
+    }
   }
 }

@@ -20,6 +20,8 @@ open class Module {
 
   public enum Part {
     case parameter(Parameter)
+    /// A weight that is no parameter, because it is held in a quantized form.
+    case storage(any WeightStorage)
     case module(Module)
     case list([Module])
   }
@@ -53,8 +55,7 @@ extension Module.Part {
     // An empty array of any type would pass for one of modules.
     case let modules as [Module] where !modules.isEmpty: self = .list(modules)
     case let storage as any WeightStorage:
-      guard let parameter = storage.parameter else { return nil }
-      self = .parameter(parameter)
+      self = storage.parameter.map(Self.parameter) ?? .storage(storage)
     default: return nil
     }
   }
@@ -69,7 +70,7 @@ extension Module {
     for (name, part) in parts {
       let path = prefix.isEmpty ? name : "\(prefix).\(name)"
       switch part {
-      case .parameter: break
+      case .parameter, .storage: break
       case .module(let module): result += module.namedModules(prefix: path)
       case .list(let modules):
         for (index, module) in modules.enumerated() {
@@ -106,8 +107,31 @@ extension Module {
     for parameter in parameters() where parameter.isTrainable { try parameter.setTrainable(false) }
   }
 
+  /// Every quantized weight with its path.
+  public func namedStorages() -> [(path: String, storage: any WeightStorage)] {
+    namedModules().flatMap { path, module in
+      module.parts.compactMap { name, part in
+        guard case .storage(let storage) = part else { return nil }
+        return (path.isEmpty ? name : "\(path).\(name)", storage)
+      }
+    }
+  }
+
   /// Number of elements, tied parameters counted once.
-  public var parameterCount: Int { parameters().reduce(0) { $0 + $1.count } }
+  public var parameterCount: Int {
+    // A quantized table is counted by its parameter, and may be the output embedding's codes, too.
+    var seen = Set(
+      namedModules().compactMap { _, module in
+        (module as? Embedding)?.quantizedTable.map { ObjectIdentifier($0.codes) }
+      })
+    return parameters().reduce(0) { $0 + $1.count }
+      + namedStorages().reduce(0) { sum, entry in
+        guard let codes = entry.storage.quantized?.codes, seen.insert(ObjectIdentifier(codes)).inserted else {
+          return sum
+        }
+        return sum + entry.storage.outFeatures * entry.storage.inFeatures
+      }
+  }
 }
 
 // MARK: - The printed tree

@@ -98,7 +98,7 @@ extension Module {
       let below = path.isEmpty ? name : "\(path).\(name)"
       let content: PrintedModule.Content
       switch part {
-      case .parameter: continue
+      case .parameter, .storage: continue
       case .module(let module): content = .module(module.printed(at: below, replacing: replace))
       case .list(let modules):
         content = .list(

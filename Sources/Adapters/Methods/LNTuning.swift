@@ -61,7 +61,7 @@ public struct LNTuningConfig: AdapterConfiguration, Hashable {
       if let layer = module as? Linear, layer === model.outputEmbedding {
         return ("\(path).base_layer.weight", try layer.weight.dense())
       }
-      return (module as? Embedding).map { ("\(path).base_layer.weight", $0.weight.value) }
+      return try (module as? Embedding).map { ("\(path).base_layer.weight", try $0.dense()) }
     }
     return ComposedAdapter(targets: chosen.map(\.path), parts: parts, companions: companions)
   }

@@ -131,7 +131,7 @@ public struct OFTConfig: AdapterConfiguration, Hashable {
       case let table as Embedding:
         let rotation = try OFTRotation(width: table.weight.shape[1], self, device: model.device)
         parts.append(EmbeddingPart(path: path, table: table, change: OFTEmbedding(rotation)))
-        companions.append(("\(path).base_layer.weight", table.weight.value))
+        companions.append(("\(path).base_layer.weight", try table.dense()))
       default:
         throw AdapterError(
           "`target_modules` matches \(path), a \(module.typeName); OFT works on linear layers and embeddings. Name modules "

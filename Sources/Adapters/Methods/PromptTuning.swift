@@ -134,7 +134,7 @@ public struct PromptTuningConfig: AdapterConfiguration, Hashable {
       tokens = (0..<count).map { Int64(text[$0 % text.count]) }
     }
     let rows = try withoutGradient {
-      try model.inputEmbedding.weight.value.embedding(Tensor(tokens, device: model.device)).to(.float32)
+      try model.inputEmbedding.rows(Tensor(tokens, device: model.device)).to(.float32)
     }
     let weight = Parameter(rows)
     try weight.setTrainable(true)

@@ -53,10 +53,10 @@ final class EmbeddingPart: AdapterPart {
 
   func merge() throws {
     try withoutGradient {
-      let base = table.weight
-      let merged = try change.merged(base.value.to(.float32))
-      unmerged = base
-      table.weight = Parameter(try merged.to(base.value.dtype))
+      let base = try table.dense()
+      let merged = try change.merged(base.to(.float32))
+      unmerged = table.weight
+      table.weight = Parameter(try merged.to(base.dtype))
     }
   }
 

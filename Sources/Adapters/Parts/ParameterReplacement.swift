@@ -32,7 +32,7 @@ final class ParameterReplacement: AdapterPart {
     let current: Tensor =
       switch place {
       case .weight(let layer): try layer.weight.dense()
-      case .table(let embedding): embedding.weight.value
+      case .table(let embedding): try embedding.dense()
       case .parameter(let parameter): parameter.value
       }
     // fp32: steps of training are smaller than bf16 can hold.
@@ -97,9 +97,10 @@ extension Module {
     guard let root = module(at: path) else { return [] }
     return root.namedModules(prefix: path).flatMap { path, module in
       module.parts.compactMap { name, part -> (name: String, place: ParameterReplacement.Place)? in
-        guard case .parameter(let parameter) = part else { return nil }
         let key = "\(path).\(name)"
+        // In whatever form it is held.
         if name == "weight", let layer = module as? Linear { return (key, .weight(layer)) }
+        guard case .parameter(let parameter) = part else { return nil }
         if name == "weight", let table = module as? Embedding { return (key, .table(table)) }
         return (key, .parameter(parameter))
       }

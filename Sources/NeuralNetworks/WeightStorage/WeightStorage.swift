@@ -13,12 +13,32 @@ public protocol WeightStorage: AnyObject {
   /// The matrix as a parameter of the checkpoint; nil when it is held in another form.
   var parameter: Parameter? { get }
 
-  /// x Wᵀ + b for `input` `[…, in]`, computed in the input's type.
+  /// The matrix as products decode it; nil when it is dense.
+  var quantized: QuantizedMatrix? { get }
+
+  /// The type that the layer computes in whatever its input's is; nil is the input's.
+  var computeType: DType? { get }
+
+  /// x Wᵀ + b for `input` `[…, in]`, in the input's type.
   func linear(_ input: Tensor, bias: Tensor?) throws -> Tensor
 
   /// The matrix `[out, in]`, unpacked when need be.
   func dense() throws -> Tensor
 
-  /// Puts `matrix` `[out, in]` in place of the one held, as merging an adapter does.
+  /// Puts `matrix` `[out, in]` in place of the one held, as merging an adapter does; a quantized storage quantizes it anew.
+  ///
+  /// - Throws: ``TorchError`` when the storage's form cannot be made of numbers here.
   func replace(with matrix: Tensor) throws
+
+  /// What checkpoints hold of the matrix: tensors under `name`, the weight's own, and names derived from it.
+  func checkpointTensors(_ name: String) throws -> [(name: String, tensor: Tensor)]
+}
+
+extension WeightStorage {
+  public var quantized: QuantizedMatrix? { nil }
+  public var computeType: DType? { nil }
+
+  public func checkpointTensors(_ name: String) throws -> [(name: String, tensor: Tensor)] {
+    [(name, try dense())]
+  }
 }

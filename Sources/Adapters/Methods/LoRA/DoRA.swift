@@ -84,7 +84,7 @@ final class DoRAEmbedding: EmbeddingChange {
   init(_ lora: LoRAEmbedding, table: Embedding) throws {
     self.lora = lora
     let weight = table.weight
-    norms = UpdatedNorms(ofColumns: true) { weight.value }
+    norms = UpdatedNorms(ofColumns: true) { try table.dense(weight) }
     magnitude = Parameter(try norms((lora.a.value, lora.b.value), scale: lora.scale))
     try magnitude.setTrainable(true)
   }

@@ -31,10 +31,10 @@ extension LoRAConfig {
         let lora = try LoRAEmbedding(table, rank: rank, scale: scale, self)
         let change: any EmbeddingChange = try useDoRA ? DoRAEmbedding(lora, table: table) : lora
         parts.append(EmbeddingPart(path: path, table: table, change: change))
-        companions.append(("\(path).base_layer.weight", table.weight.value))
+        companions.append(("\(path).base_layer.weight", try table.dense()))
         if let head = chosen.tiedHead {
           parts.append(try tiedHead(of: model, at: head, lora))
-          companions.append(("\(head).base_layer.weight", table.weight.value))
+          companions.append(("\(head).base_layer.weight", try table.dense()))
         }
       default:
         throw AdapterError(

@@ -12,7 +12,7 @@ final class LoRAEmbedding: EmbeddingChange {
     self.scale = scale
     loraDropout = configuration.loraDropout
     let start = configuration.initLoRAWeights
-    let device = table.weight.value.device
+    let device = table.device
     let (count, width) = (table.weight.shape[0], table.weight.shape[1])
     // The other way round than at a linear layer: rows of A are looked up, so it is A that starts at zero.
     a = Parameter(

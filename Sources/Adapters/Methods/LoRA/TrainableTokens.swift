@@ -64,7 +64,7 @@ extension TrainableTokens {
     var parts: [any AdapterPart] = []
     let head = modules.first { $0.module === model.outputEmbedding }
     if let input {
-      let rows = try TokenRows(input.tokens, of: model.inputEmbedding.weight.value)
+      let rows = try TokenRows(input.tokens, of: model.inputEmbedding.dense())
       parts.append(EmbeddingPart(path: input.path, table: model.inputEmbedding, change: TokenEmbedding(rows)))
       if model.tiesEmbeddings, output.map({ $0.tokens == input.tokens }) ?? true {
         parts.append(
