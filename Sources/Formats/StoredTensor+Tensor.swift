@@ -30,6 +30,15 @@ extension StoredTensor {
     }
   }
 
+  /// The encoded elements, uint8 `[n]`, where they lie: nothing is copied, and a mapped file stays open while the tensor lives.
+  ///
+  /// The tensor must not be written to.
+  public func mappedBytes() throws -> Tensor {
+    try bytes.withUnsafeBytes {
+      try Tensor(wrapping: $0, shape: [$0.count], dtype: .uint8, owner: bytes.lifetime)
+    }
+  }
+
   private func dense(_ stored: DType, _ wanted: DType, _ device: Device) throws -> Tensor {
     try bytes.withUnsafeBytes { memory in
       // The source may stay where it is, if it is aligned as the engine expects.

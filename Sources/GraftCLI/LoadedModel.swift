@@ -55,7 +55,8 @@ extension ModelOptions {
 
     let device = try compute.prepare()
     let model = try PEFTModel(
-      AutoModelForCausalLM.fromPretrained(source, dtype: compute.baseType, device: device))
+      AutoModelForCausalLM.fromPretrained(
+        source, dtype: compute.baseType, device: device, quantization: compute.quantization))
     for adapter in adapters { try model.loadAdapter(adapter.folder, name: adapter.name) }
     if let active { try model.setAdapters(active == "none" ? [] : [active]) }
     return LoadedModel(source: source, model: model, tokenizer: tokenizer, generation: generation)
@@ -65,6 +66,17 @@ extension ModelOptions {
 extension ComputeOptions {
   /// The type of the base's weights; nil leaves it as it is.
   var baseType: DType? { dtype == "auto" ? nil : DType(torchName: dtype) }
+
+  /// What is done to the base's weights while they are read.
+  var quantization: BaseQuantization? {
+    if ggufPacked { return .packed }
+    if loadIn8bit { return .bitsAndBytes(BitsAndBytesConfig(.int8)) }
+    guard loadIn4bit, let type = BitsAndBytesConfig.QuantType(rawValue: quantType) else { return nil }
+    return .bitsAndBytes(
+      BitsAndBytesConfig(
+        .fourBit(type, doubleQuantization: useDoubleQuant),
+        computeType: computeType == "auto" ? nil : DType(torchName: computeType)))
+  }
 
   /// Sets the number of threads, and makes the device usable.
   func prepare() throws -> Device {

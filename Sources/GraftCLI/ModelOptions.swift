@@ -1,4 +1,5 @@
 import ArgumentParser
+import Models
 
 /// Which model a command works on: shared by all commands that load one.
 struct ModelOptions: ParsableArguments {
@@ -44,6 +45,28 @@ struct ComputeOptions: ParsableArguments {
   @Option(help: "Type of the base: auto (as in its files), float32 or bfloat16.")
   var dtype = "auto"
 
+  @Flag(name: .customLong("load-in-4bit"), help: "Quantize linear layers to four bits while they are read.")
+  var loadIn4bit = false
+
+  @Flag(
+    name: .customLong("load-in-8bit"), help: "Quantize linear layers to signed bytes while they are read.")
+  var loadIn8bit = false
+
+  @Option(name: .customLong("bnb-4bit-quant-type"), help: "Values of four bits: nf4 or fp4.")
+  var quantType = "nf4"
+
+  @Flag(
+    name: .customLong("bnb-4bit-use-double-quant"), help: "Quantize the constants of four-bit blocks too.")
+  var useDoubleQuant = false
+
+  @Option(
+    name: .customLong("bnb-4bit-compute-dtype"),
+    help: "Type in which four-bit layers multiply: auto (the base's), float32 or bfloat16.")
+  var computeType = "auto"
+
+  @Flag(help: "Keep the blocks of a GGUF file packed, mapped from the file.")
+  var ggufPacked = false
+
   @Option(help: "Processor threads (default: one for each core).")
   var threads: Int?
 
@@ -53,6 +76,16 @@ struct ComputeOptions: ParsableArguments {
     }
     guard ["auto", "float32", "bfloat16"].contains(dtype) else {
       throw ValidationError("--dtype \(dtype) is no type; write auto, float32 or bfloat16.")
+    }
+    guard BitsAndBytesConfig.QuantType(rawValue: quantType) != nil else {
+      throw ValidationError("--bnb-4bit-quant-type \(quantType) is no type; write nf4 or fp4.")
+    }
+    guard ["auto", "float32", "bfloat16"].contains(computeType) else {
+      throw ValidationError(
+        "--bnb-4bit-compute-dtype \(computeType) is no type; write auto, float32 or bfloat16.")
+    }
+    guard [loadIn4bit, loadIn8bit, ggufPacked].count(where: { $0 }) < 2 else {
+      throw ValidationError("--load-in-4bit, --load-in-8bit and --gguf-packed exclude each other; write one.")
     }
     if let threads, threads < 1 { throw ValidationError("--threads \(threads) is too few; write 1 or more.") }
   }

@@ -74,7 +74,7 @@ public struct ModelInput {
 
 extension CausalLanguageModel {
   /// Where the weights are.
-  public var device: Device { inputEmbedding.weight.value.device }
+  public var device: Device { inputEmbedding.device }
 
   /// The type that the model computes in.
   public var dtype: DType { inputEmbedding.weight.value.dtype }
@@ -97,7 +97,12 @@ extension CausalLanguageModel {
   }
 
   /// Whether output and input embedding are one parameter.
-  public var tiesEmbeddings: Bool { outputEmbedding.weight.parameter === inputEmbedding.weight }
+  public var tiesEmbeddings: Bool {
+    if let codes = outputEmbedding.weight.quantized?.codes {
+      return codes === inputEmbedding.quantizedTable?.codes
+    }
+    return outputEmbedding.weight.parameter === inputEmbedding.weight
+  }
 
   /// A cache for `sequenceCount` sequences of nothing.
   public func makeCache(sequenceCount: Int) -> KeyValueCache {

@@ -110,7 +110,11 @@ public struct PretrainedSource: Sendable {
     guard let stored = storedNames[name] else {
       throw ModelError("`\(name)` is missing from \(checkpoint.url.path). Download the file again.")
     }
-    let tensor = try checkpoint.tensor(stored, dtype: dtype)
+    return try inModelOrder(checkpoint.tensor(stored, dtype: dtype), name)
+  }
+
+  /// The rows of a tensor as the model has them: converters to GGUF reorder some.
+  func inModelOrder(_ tensor: Tensor, _ name: String) throws -> Tensor {
     guard case .gguf = layout, let architecture = family.gguf else { return tensor }
     return try architecture.restored(tensor, checkpointName: name, configuration: configuration)
   }
@@ -118,6 +122,22 @@ public struct PretrainedSource: Sendable {
   /// Lets the pages of the files leave memory: most weights have been copied from them. Those that still lie over them are
   /// read again where they are used.
   func releasePages() { checkpoint.advise(.notNeeded) }
+
+  /// Whether there is a tensor under the model's name for it.
+  func holds(_ name: String) -> Bool { storedNames[name] != nil }
+
+  /// The tensor as it is stored; nil when there is none.
+  func storedTensor(_ name: String) throws -> StoredTensor? {
+    try storedNames[name].map { try checkpoint.storedTensor($0) }
+  }
+
+  /// The bytes of a tensor, uint8 `[n]`, whatever type they are said to be.
+  func storedBytes(_ name: String) throws -> Tensor {
+    guard let stored = try storedTensor(name) else {
+      throw ModelError("`\(name)` is missing from \(checkpoint.url.path). Download the file again.")
+    }
+    return try stored.bytes.withUnsafeBytes { try Tensor(copying: $0, shape: [$0.count], dtype: .uint8) }
+  }
 
   /// The type that the weights are kept in when the user asks for none: the one they were saved in, and bfloat16 for
   /// quantized blocks, whose rounding it does not add to.

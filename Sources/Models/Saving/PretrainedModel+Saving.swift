@@ -22,6 +22,18 @@ extension CausalLanguageModel {
       else { continue }
       tensors.append(TensorToWrite(name: name, tensor: parameter.value))
     }
+    // A quantized table, and with it an output embedding of the same codes, is written dense; so are GGUF's blocks.
+    for (path, module) in namedModules() {
+      guard let table = module as? Embedding, !table.weight.isLoaded else { continue }
+      tensors.removeAll { $0.name == "\(path).weight" }
+      tensors.append(TensorToWrite(name: "\(path).weight", tensor: try table.dense()))
+    }
+    for (name, storage) in namedStorages() {
+      if tiesEmbeddings, storage === outputEmbedding.weight { continue }
+      for (name, tensor) in try storage.checkpointTensors(name) {
+        tensors.append(TensorToWrite(name: name, tensor: tensor))
+      }
+    }
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Safetensors.writeSharded(
       tensors, metadata: ["format": "pt"], to: directory, maximumShardSize: maxShardSize)
@@ -29,6 +41,7 @@ extension CausalLanguageModel {
     var json = configuration.json
     json["torch_dtype"] = .string(dtype.torchName)
     if json["dtype"] != nil { json["dtype"] = .string(dtype.torchName) }
+    json["quantization_config"] = BitsAndBytesConfig(of: self)?.json
     // What a merged adapter may have changed.
     json["tie_word_embeddings"] = .bool(tiesEmbeddings)
     applyArrangement(to: &json)

@@ -1,3 +1,6 @@
+import Models
+import Torch
+
 /// Which base model a run loads, and how.
 public struct ModelArguments: ConfigurationGroup {
   /// A model's folder or GGUF file. Required.
@@ -5,6 +8,16 @@ public struct ModelArguments: ConfigurationGroup {
   /// Revision recorded with the adapter.
   public var revision: String?
   public var dtype = DTypeChoice.auto
+  /// Quantizes linear layers to four bits while they are read.
+  public var loadIn4bit = false
+  /// Quantizes linear layers to signed bytes while they are read.
+  public var loadIn8bit = false
+  public var bnb4bitQuantType = QuantTypeChoice.nf4
+  public var bnb4bitUseDoubleQuant = false
+  /// `auto` is `dtype`.
+  public var bnb4bitComputeDtype = DTypeChoice.auto
+  /// Leaves the blocks of a GGUF file packed.
+  public var ggufPacked = false
   public var device = "auto"
   /// Folder or file of another tokenizer than the model's.
   public var tokenizerNameOrPath: String?
@@ -26,6 +39,26 @@ public struct ModelArguments: ConfigurationGroup {
         "dtype", in: section, \.dtype,
         "Type in which the base is held and computed; `auto` is the type in its files."),
       .init(
+        "load_in_4bit", in: section, \.loadIn4bit,
+        "Quantize the base's linear layers to four bits while it is read (QLoRA); the output embedding stays as it is."
+      ),
+      .init(
+        "load_in_8bit", in: section, \.loadIn8bit,
+        "Quantize the base's linear layers to signed bytes, row by row; the weights alone."),
+      .init(
+        "bnb_4bit_quant_type", in: section, \.bnb4bitQuantType,
+        "Values of four bits: `nf4`, quantiles of a normal distribution, or `fp4`, a floating-point number."),
+      .init(
+        "bnb_4bit_use_double_quant", in: section, \.bnb4bitUseDoubleQuant,
+        "Quantize the constants of the blocks too: 4.13 instead of 4.5 bits an element."),
+      .init(
+        "bnb_4bit_compute_dtype", in: section, \.bnb4bitComputeDtype,
+        "Type in which four-bit layers multiply; `auto` is the base's `dtype`."),
+      .init(
+        "gguf_packed", in: section, \.ggufPacked,
+        "Keep the blocks of a GGUF base packed, mapped from the file, instead of unpacking them to `dtype`: same numbers, "
+          + "less memory."),
+      .init(
         "device", in: section, \.device,
         "`cpu`, `cuda`, `cuda:1`, `mps`; `auto` is the first GPU, or the processor without one."),
       .init(
@@ -46,6 +79,16 @@ public struct ModelArguments: ConfigurationGroup {
         "`model_name_or_path` is missing", key: "model_name_or_path",
         remedy: "name the base model's folder or GGUF file")
     }
+    guard !loadIn4bit || !loadIn8bit else {
+      throw ConfigurationError(
+        "`load_in_4bit` and `load_in_8bit` are both true", key: "load_in_8bit",
+        remedy: "remove one of the two")
+    }
+    guard !ggufPacked || !(loadIn4bit || loadIn8bit) else {
+      throw ConfigurationError(
+        "`gguf_packed` keeps the file's own quantization, and `\(loadIn4bit ? "load_in_4bit" : "load_in_8bit")` asks for "
+          + "another", key: "gguf_packed", remedy: "remove one of the two")
+    }
     guard device.wholeMatch(of: #/auto|cpu|mps|cuda(:[0-9]{1,3})?/#) != nil else {
       throw ConfigurationError(
         "`device` is `\(device)`", key: "device", remedy: "write `auto`, `cpu`, `cuda`, `cuda:0` or `mps`")
@@ -57,6 +100,26 @@ public struct ModelArguments: ConfigurationGroup {
   }
 }
 
+extension ModelArguments {
+  /// What is done to the base's weights while they are read; nil leaves them as `dtype` says.
+  public var quantization: BaseQuantization? {
+    if ggufPacked { return .packed }
+    if loadIn8bit { return .bitsAndBytes(BitsAndBytesConfig(.int8)) }
+    guard loadIn4bit else { return nil }
+    return .bitsAndBytes(
+      BitsAndBytesConfig(
+        .fourBit(bnb4bitQuantType.type, doubleQuantization: bnb4bitUseDoubleQuant),
+        computeType: bnb4bitComputeDtype.type))
+  }
+}
+
+/// `bnb_4bit_quant_type`: the values of four bits.
+public enum QuantTypeChoice: String, ConfigurationChoice {
+  case nf4, fp4
+
+  public var type: BitsAndBytesConfig.QuantType { self == .nf4 ? .nf4 : .fp4 }
+}
+
 /// `dtype`: the type in which the base is held.
 public enum DTypeChoice: String, ConfigurationChoice {
   case auto, float32, bfloat16
@@ -65,4 +128,13 @@ public enum DTypeChoice: String, ConfigurationChoice {
     "fp32": .float32, "torch.float32": .float32, "float": .float32, "bf16": .bfloat16,
     "torch.bfloat16": .bfloat16,
   ]
+
+  /// The engine's type; nil for `auto`.
+  public var type: DType? {
+    switch self {
+    case .auto: nil
+    case .float32: .float32
+    case .bfloat16: .bfloat16
+    }
+  }
 }

@@ -54,12 +54,6 @@ enum UnknownKey {
       "tokens, tokens per second and memory are always recorded")
     add(["attn_implementation", "use_cache"], "Graft chooses the attention kernel by device and task")
     add(
-      [
-        "load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant",
-        "bnb_4bit_compute_dtype",
-        "quantization_bit",
-      ], "the base is held in `dtype`; quantized bases cannot be trained on")
-    add(
       ["neftune_noise_alpha", "label_smoothing_factor"],
       "Graft does not have this regularization; use `lora_dropout` or `weight_decay`")
     add(["auto_find_batch_size"], "choose `per_device_train_batch_size` and `gradient_accumulation_steps`")
@@ -70,6 +64,8 @@ enum UnknownKey {
   /// Keys that go by another name here, each with the line to write.
   private static let rewritten: [String: String] = [
     "group_by_length": "write `train_sampling_strategy: group_by_length`",
+    "use_bnb_nested_quant": "write `bnb_4bit_use_double_quant: true`",
+    "quantization_bit": "write `load_in_4bit: true` or `load_in_8bit: true`",
     "use_cpu": "write `device: cpu`", "no_cuda": "write `device: cpu`",
     "train_on_inputs": "write `completion_only_loss: false` to learn the prompts too",
     "train_on_prompt": "write `completion_only_loss: false` to learn the prompts too",
