@@ -18,16 +18,22 @@ public struct AdapterMerge {
   public var dtype: DType?
   public var device: Device
   public var maxShardSize: ShardSize
+  /// How the base is loaded; nil is as it is stored.
+  public var quantization: BaseQuantization?
+  /// Whether merged layers go back into the quantized form that they had, instead of staying dense.
+  public var requantizes: Bool
 
   public init(
     base: String, adapter: String, dtype: DType? = nil, device: Device = .cpu,
-    maxShardSize: ShardSize = .standard
+    maxShardSize: ShardSize = .standard, quantization: BaseQuantization? = nil, requantizes: Bool = false
   ) {
     self.base = base
     self.adapter = adapter
     self.dtype = dtype
     self.device = device
     self.maxShardSize = maxShardSize
+    self.quantization = quantization
+    self.requantizes = requantizes
   }
 
   /// How far the written model is from base and adapter.
@@ -38,6 +44,8 @@ public struct AdapterMerge {
     public var drift: Double
     /// The most that rounding the weights accounts for.
     public var tolerance: Double
+    /// Whether merged layers were quantized anew, which costs more than rounding does; the drift then is not held against it.
+    public var requantized: Bool
     /// ‖adapted − base‖ / ‖base‖: what the adapter does at all.
     public var adapterEffect: Double
   }
@@ -52,8 +60,15 @@ public struct AdapterMerge {
     }
     let source = try PretrainedSource(base)
     let tokenizer = try? AutoTokenizer.fromPretrained(source)
-    let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(source, dtype: dtype, device: device))
+    let model = try PEFTModel(
+      AutoModelForCausalLM.fromPretrained(source, dtype: dtype, device: device, quantization: quantization))
     try model.loadAdapter(adapter)
+    let quantized = quantizedLayers(model.base)
+    guard !requantizes || !quantized.isEmpty else {
+      throw TrainingError(
+        "Nothing of the base at \(source.url.path) is quantized by bitsandbytes, so nothing can be quantized anew. Leave the "
+          + "setting out, or load the base with load_in_4bit or load_in_8bit.")
+    }
 
     let probe = try probeInput(model.base)
     let adapted = try logits(model.base, probe)
@@ -61,6 +76,12 @@ public struct AdapterMerge {
     // The rounding of the base's own weights is the measure: fp32 keeps 24 bits, bf16 8, over layers that add up.
     let tolerance = model.base.dtype == .float32 ? 1e-4 : 0.05
     let merged = try model.mergeAndUnload()
+    if requantizes {
+      for (layer, storage) in quantized where layer.weight !== storage {
+        try storage.replace(with: layer.weight.dense())
+        layer.weight = storage
+      }
+    }
 
     return try AtomicDirectory.write(directory) { folder in
       try merged.savePretrained(to: folder, maxShardSize: maxShardSize)
@@ -71,14 +92,29 @@ public struct AdapterMerge {
       let report = Report(
         output: directory.path, dtype: written.dtype.torchName,
         drift: try relativeDistance(logits(written, probe), adapted), tolerance: tolerance,
+        requantized: requantizes,
         adapterEffect: try relativeDistance(adapted, plain))
-      guard report.drift <= tolerance else {
+      guard requantizes || report.drift <= tolerance else {
         throw TrainingError(
           "The merged model's logits differ from base and adapter by \(report.drift) (relative), more than the "
             + "\(tolerance) that rounding to \(report.dtype) explains; nothing was written. Merge with --dtype float32."
         )
       }
       return report
+    }
+  }
+
+  /// The layers whose storage can take a merged weight back.
+  private func quantizedLayers(_ model: any CausalLanguageModel) -> [(
+    layer: NeuralNetworks.Linear, storage: any WeightStorage
+  )] {
+    model.namedModules().compactMap { _, module in
+      guard let layer = module as? NeuralNetworks.Linear,
+        layer.weight is FourBitWeight || layer.weight is Int8Weight
+      else {
+        return nil
+      }
+      return (layer, layer.weight)
     }
   }
 

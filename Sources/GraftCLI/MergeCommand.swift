@@ -26,6 +26,12 @@ struct MergeCommand: AsyncParsableCommand {
   @Option(help: "Largest size of one weight file in GB.")
   var maxShardSize = 5.0
 
+  @Flag(
+    help:
+      "Quantize merged layers anew, in the form that the base's have (bitsandbytes), and print what that costs."
+  )
+  var requantize = false
+
   @Flag(help: "Print the outcome as JSON.")
   var json = false
 
@@ -40,15 +46,19 @@ struct MergeCommand: AsyncParsableCommand {
     let merge = AdapterMerge(
       base: model.model, adapter: model.namedAdapters[0].folder, dtype: model.compute.baseType,
       device: try model.compute.prepare(),
-      maxShardSize: ShardSize(byteCount: Int(maxShardSize * 1e9)))
+      maxShardSize: ShardSize(byteCount: Int(maxShardSize * 1e9)),
+      quantization: model.compute.quantization, requantizes: requantize)
     let report = try merge.write(to: URL(fileURLWithPath: output, isDirectory: true))
+    let bound =
+      report.requantized
+      ? "(what quantizing the merged layers anew costs)" : "(at most \(report.tolerance) is rounding)"
     if json {
       try Console.result(report)
     } else {
       try Console.result(
         """
         wrote \(report.output) in \(report.dtype)
-        drift \(String(format: "%.2e", report.drift)) of the logits (at most \(report.tolerance) is rounding)
+        drift \(String(format: "%.2e", report.drift)) of the logits \(bound)
         the adapter itself changes them by \(String(format: "%.2e", report.adapterEffect))
         """)
     }
