@@ -98,11 +98,16 @@ def folder(name: str, arguments) -> Path:
 
 def settings(name: str, arguments) -> dict:
     """The run: the demo's, with the method's own options in place of LoRA's."""
+    method = dict(METHODS[name])
+    # A short trial still needs steps in which ranks can fall.
+    for key, share in (("tinit", 9), ("tfinal", 3)):
+        if key in method:
+            method[key] = min(method[key], arguments.steps // share)
     return {
         "model_name_or_path": str(arguments.model), "bf16": True, "train_file": str(DEMO / "train.jsonl"), "max_length": 128,
         "max_steps": arguments.steps, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "lr_scheduler_type": "cosine",
         "warmup_steps": min(10, arguments.steps // 2), "seed": 42, "save_strategy": "no", "logging_steps": 1,
-        "output_dir": str(folder(name, arguments)), **METHODS[name],
+        "output_dir": str(folder(name, arguments)), **method,
     }
 
 
