@@ -50,6 +50,7 @@ public struct RunPlan: Sendable {
     let data = try await Self.data(configuration, structure)
     isMeasuredBatch = data != nil
     let (format, program) = (format, ProcessMemory.peak)
+    let device = try Device(choice: configuration.model.device).kind
 
     func plan(_ change: (inout TrainingArguments) -> Void, shorter: Bool = false) throws -> MemoryPlan {
       var arguments = configuration.training
@@ -60,7 +61,7 @@ public struct RunPlan: Sendable {
       model.isTraining = true
       // Rows that a shorter max_length would cut are not encoded again.
       let batch = try Self.largestBatch(
-        arguments, shorter ? nil : data, contextLength: base.contextLength)
+        arguments, shorter ? nil : data, contextLength: base.contextLength, device: device)
       return try MemoryPlan(model, arguments: arguments, format: format, batch: batch, program: program)
     }
     self.plan = try plan { _ in }
@@ -95,22 +96,12 @@ public struct RunPlan: Sendable {
     if !arguments.gradientCheckpointing {
       add("gradient_checkpointing: true", "about a third more time") { $0.gradientCheckpointing = true }
     }
-    let (batch, steps) = (arguments.perDeviceTrainBatchSize, arguments.gradientAccumulationSteps)
-    if batch > 1 {
-      let half = (batch + 1) / 2
-      add(
-        "per_device_train_batch_size: \(half), gradient_accumulation_steps: \(2 * steps)",
-        "the same updates, a little slower"
-      ) {
-        $0.perDeviceTrainBatchSize = half
-        $0.gradientAccumulationSteps = 2 * steps
+    if arguments.perDeviceTrainBatchSize > 1 {
+      add("max_tokens_per_pass: 1", "the same updates, row by row: slower when rows are short") {
+        $0.maxTokensPerPass = 1
       }
-      add(
-        "per_device_train_batch_size: 1, gradient_accumulation_steps: \(batch * steps), gradient_checkpointing: true",
-        "the least activations at this length"
-      ) {
-        $0.perDeviceTrainBatchSize = 1
-        $0.gradientAccumulationSteps = batch * steps
+      add("max_tokens_per_pass: 1, gradient_checkpointing: true", "the least activations at this length") {
+        $0.maxTokensPerPass = 1
         $0.gradientCheckpointing = true
       }
     }
@@ -133,13 +124,14 @@ public struct RunPlan: Sendable {
     return try await TrainingData(configuration.data, configuration.training, tokenizer: tokenizer).train
   }
 
-  /// The largest batch of the first epoch or, without data, of rows as long as the settings allow, all supervised.
+  /// The largest pass of the first epoch or, without data, of rows as long as the settings allow, all supervised.
   private static func largestBatch(
-    _ arguments: TrainingArguments, _ data: ExampleList?, contextLength: Int
+    _ arguments: TrainingArguments, _ data: ExampleList?, contextLength: Int, device: Device.Kind
   ) throws -> MemoryPlan.Batch {
+    let limit = arguments.maxTokensPerPass(on: device)
     guard let data else {
-      let tokens =
-        arguments.perDeviceTrainBatchSize * min(arguments.maxLength ?? contextLength, contextLength)
+      let row = min(arguments.maxLength ?? contextLength, contextLength)
+      let tokens = min(arguments.perDeviceTrainBatchSize, max(1, limit / row)) * row
       return .init(tokens: tokens, supervised: tokens)
     }
     let plan = try DataPlan(lengths: data.lengths, options: BatchingOptions(arguments))
@@ -147,8 +139,10 @@ public struct RunPlan: Sendable {
     let epoch = plan.epoch(0)
     for index in 0..<epoch.count {
       let examples = try epoch[index].map { try data.example(at: Int($0)) }
-      largest.tokens = max(largest.tokens, examples.reduce(0) { $0 + $1.tokens.count })
-      largest.supervised = max(largest.supervised, examples.reduce(0) { $0 + $1.supervisedTokens })
+      for pass in Batch(examples).split(maxTokens: limit) {
+        largest.tokens = max(largest.tokens, pass.tokens.count)
+        largest.supervised = max(largest.supervised, pass.supervisedTokens)
+      }
     }
     return largest
   }

@@ -229,7 +229,9 @@ public final class Trainer {
       guard loss.isFinite else { throw lossIsNotFinite(loss) }
       try (scale.map { try sum * $0 } ?? sum).backward()
     }
-    let passes = window.flatMap { $0.split(maxTokens: maxTokensPerPass) }
+    let passes = window.flatMap {
+      $0.split(maxTokens: arguments.maxTokensPerPass(on: model.base.device.kind))
+    }
     // The sum over nothing depends on no parameter, so that there is nothing to go back through.
     for pass in passes where objective.weight(of: pass) > 0 { try add(objective.lossSum(model, pass)) }
     // Once a window, and of the weight that it has beside the mean loss.
@@ -266,15 +268,6 @@ public final class Trainer {
     if arguments.maxGradNorm > 0 { factor *= min(1, arguments.maxGradNorm / (norm + 1e-6)) }
     for gradient in gradients { try gradient.scaleInPlace(factor) }
     return (norm, nil)
-  }
-
-  /// A pass of 1,024 tokens keeps the CPU's matrix products as busy as a larger one does, and its activations are few.
-  private var maxTokensPerPass: Int {
-    switch arguments.maxTokensPerPass {
-    case nil: model.base.device.kind == .cpu ? 1024 : .max
-    case 0?: .max
-    case let limit?: limit
-    }
   }
 
   private func batch(_ indices: ArraySlice<Int32>) throws -> Batch {

@@ -69,7 +69,8 @@ public struct TrainingRun {
     // Here, on the thread that computes: the engine counts its threads by the thread that calls it.
     if let threads = configuration.model.numThreads { Engine.threadCount = threads }
     let base = try AutoModelForCausalLM.fromPretrained(
-      source, dtype: configuration.computeType, device: device, quantization: configuration.model.quantization)
+      source, dtype: configuration.computeType, device: device, quantization: configuration.model.quantization
+    )
     try RandomState.seed(arguments.seed)
     let model = try PEFTModel(base, adapter)
     message(model.trainableParametersLine)

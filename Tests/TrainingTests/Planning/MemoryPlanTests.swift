@@ -96,15 +96,27 @@ struct MemoryPlanTests {
   @Test("what takes less is offered with what it comes to, and less indeed")
   func changes() async throws {
     let path = try llama(hidden: 2048, layers: 24, heads: 16, intermediate: 5504, vocabulary: 32000)
-    let run = try configuration(path, "max_length: 1024\ntarget_modules: all-linear\nr: 16")
+    let settings = "target_modules: all-linear\nr: 16\nmax_tokens_per_pass: 0\n"
+    let run = try configuration(path, settings + "max_length: 1024")
     let result = try await RunPlan(run, capacity: 8_000_000_000)
     #expect(result.fits == false)
     #expect(result.plan.batch.tokens == 8 * 1024)
     #expect(result.changes.map(\.settings).contains("gradient_checkpointing: true"))
     #expect(result.changes.allSatisfy { $0.total < result.plan.total })
     let half = try await RunPlan(
-      configuration(path, "max_length: 512\ntarget_modules: all-linear\nr: 16"), capacity: 8_000_000_000)
+      configuration(path, settings + "max_length: 512"), capacity: 8_000_000_000)
     #expect(result.changes.contains { $0.settings == "max_length: 512" && $0.total == half.plan.total })
+
+    // By itself a batch goes in passes, so that its size hardly matters.
+    let passes = try await RunPlan(
+      configuration(path, "target_modules: all-linear\nmax_length: 512\ndevice: cpu"), capacity: 1 << 40)
+    #expect(passes.plan.batch.tokens == 1024)
+    let rows = try await RunPlan(
+      configuration(path, "target_modules: all-linear\nmax_length: 512\ndevice: cpu\nmax_tokens_per_pass: 1"),
+      capacity: 1 << 40)
+    #expect(rows.plan.batch.tokens == 512)
+    #expect(
+      passes.changes.contains { $0.settings == "max_tokens_per_pass: 1" && $0.total == rows.plan.total })
   }
 
   @Test("layers before the first that is trained keep nothing")
