@@ -47,7 +47,7 @@ extension StoredTensor {
         let copy = try Tensor(copying: memory, shape: shape, dtype: stored, device: device)
         return stored == wanted ? copy : try copy.to(wanted)
       }
-      return try Tensor(wrapping: memory, shape: shape, dtype: stored, owner: bytes.lend()).to(
+      return try Tensor(wrapping: memory, shape: shape, dtype: stored, owner: bytes.lifetime).to(
         wanted, device: device)
     }
   }
@@ -56,8 +56,6 @@ extension StoredTensor {
     guard elementCount > 0 else { return try Tensor.empty(shape, dtype: wanted, device: device) }
     // Decoding straight to bfloat16 saves a pass over memory twice the size; everything else goes through fp32.
     let decoded: DType = wanted == .bfloat16 ? .bfloat16 : .float32
-    let loan = bytes.lend()
-    defer { withExtendedLifetime(loan) {} }
     let memory = try HeapBytes(count: elementCount * decoded.byteCount) { buffer in
       if decoded == .bfloat16 {
         try dequantizeToBFloat16(into: buffer.bindMemory(to: UInt16.self))

@@ -1,13 +1,6 @@
 /// Memory that can be read for as long as this object lives and that nobody writes to.
 protocol ByteOwner: AnyObject, Sendable {
   var bytes: UnsafeRawBufferPointer { get }
-
-  /// Something to hold while `part` is in use, after which its pages may leave memory.
-  func lend(_ part: UnsafeRawBufferPointer) -> AnyObject
-}
-
-extension ByteOwner {
-  func lend(_ part: UnsafeRawBufferPointer) -> AnyObject { self }
 }
 
 /// A read-only window over a mapped file or a block of memory, which it keeps alive.
@@ -67,10 +60,6 @@ public struct ByteView: Sendable {
   public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
     try withExtendedLifetime(lifetime) { try body(memory) }
   }
-
-  /// Something to hold instead of this view while its bytes are in use: pages of a file leave memory with the last such
-  /// loan, and are read again when they are touched.
-  func lend() -> AnyObject { owner.lend(base) }
 
   @usableFromInline var lifetime: AnyObject { owner }
   @usableFromInline var memory: UnsafeRawBufferPointer { base }

@@ -1,5 +1,4 @@
 import Foundation
-import Synchronization
 
 /// A file mapped into memory: opening costs nothing, pages are read when they are touched, and several processes share
 /// them. The mapping is private: a page that is written to becomes this process's own, and the file never changes.
@@ -60,46 +59,6 @@ public final class MappedFile: ByteOwner {
   }
 
   var bytes: UnsafeRawBufferPointer { mapping }
-
-  /// How often each part is lent, by its address.
-  private let loans = Mutex<[UInt: Int]>([:])
-
-  func lend(_ part: UnsafeRawBufferPointer) -> AnyObject {
-    guard let base = part.baseAddress, part.count > 0 else { return self }
-    loans.withLock { $0[UInt(bitPattern: base), default: 0] += 1 }
-    return Loan(file: self, address: UInt(bitPattern: base), count: part.count)
-  }
-
-  /// Takes the pages of a part out of memory when nobody else has it: a weight that was copied or converted would otherwise
-  /// count twice until memory runs short.
-  private func takeBack(_ address: UInt, count: Int) {
-    loans.withLock { loans in
-      loans[address, default: 1] -= 1
-      guard loans[address] == 0 else { return }
-      loans[address] = nil
-      // Whole pages only: their neighbours belong to other parts.
-      let page = UInt(getpagesize())
-      let first = (address + page - 1) / page * page
-      let end = (address + UInt(count)) / page * page
-      guard first < end, let pointer = UnsafeMutableRawPointer(bitPattern: first) else { return }
-      madvise(pointer, Int(end - first), Int32(MADV_DONTNEED))
-    }
-  }
-
-  /// A part in use.
-  private final class Loan {
-    let file: MappedFile
-    let address: UInt
-    let count: Int
-
-    init(file: MappedFile, address: UInt, count: Int) {
-      self.file = file
-      self.address = address
-      self.count = count
-    }
-
-    deinit { file.takeBack(address, count: count) }
-  }
 
   /// The size of the file in bytes, as it was at opening.
   public var count: Int { mapping.count }
