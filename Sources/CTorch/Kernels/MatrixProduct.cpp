@@ -21,9 +21,8 @@ namespace graft {
 struct ProductOperand {
   const at::BFloat16* left;
   int64_t leftRow;
-  const at::BFloat16* right;  // null with a reader
+  const at::BFloat16* right;
   int64_t rightRow;
-  const RowReader* reader;
   bool transposed;
   int64_t depth, firstColumn, columns;
 };
@@ -53,16 +52,13 @@ bool fits(const at::Tensor& matrix) {
 }
 
 ProductOperand operandOf(const ProductTerm& term) {
-  const bool isRead = term.reader != nullptr;
-  const int64_t rows = isRead ? term.readerRows : term.right.size(0),
-                columns = isRead ? term.readerColumns : term.right.size(1);
+  const int64_t rows = term.right.size(0), columns = term.right.size(1);
   TORCH_CHECK((term.transposed ? columns : rows) == depthOf(term), "matrix product: ", term.left.sizes(),
               " does not fit a factor of ", rows, " × ", columns);
   return {term.left.const_data_ptr<at::BFloat16>(),
           term.left.stride(0),
-          isRead ? nullptr : term.right.const_data_ptr<at::BFloat16>(),
-          isRead ? 0 : term.right.stride(0),
-          term.reader,
+          term.right.const_data_ptr<at::BFloat16>(),
+          term.right.stride(0),
           term.transposed,
           depthOf(term),
           term.firstColumn,
@@ -78,7 +74,7 @@ bool hasProductKernel(const std::vector<ProductTerm>& terms) {
            // Words of two numbers: rows of the left factors must begin on one.
            return fits(term.left) && term.left.size(0) == rows && depthOf(term) % 2 == 0 && depthOf(term) > 0 &&
                   term.left.stride(0) % 2 == 0 && term.left.storage_offset() % 2 == 0 &&
-                  (term.reader != nullptr || fits(term.right));
+                  fits(term.right);
          });
 }
 

@@ -25,19 +25,15 @@ inline void packPanels(const ProductOperand& operand, int64_t first, int64_t pan
       const int64_t count = end - column < lanes - place ? end - column : lanes - place;
       const uint32_t* rows = nullptr;
       int64_t stride = 0;
-      const bool direct = operand.right && count == lanes && operand.rightRow % 2 == 0 && steps % lanes == 0;
+      const bool direct = count == lanes && operand.rightRow % 2 == 0 && steps % lanes == 0;
       if (direct) {
         rows = reinterpret_cast<const uint32_t*>(operand.right + column * operand.rightRow);
         stride = operand.rightRow / 2;
       } else {
         __builtin_memset(scratch, 0, lanes * row32 * sizeof(uint32_t));
-        for (int64_t i = 0; i < count; ++i) {
-          auto* row = reinterpret_cast<Number*>(scratch + (place + i) * row32);
-          if (operand.right)
-            __builtin_memcpy(row, operand.right + (column + i) * operand.rightRow, operand.depth * sizeof(Number));
-          else
-            operand.reader->read(operand.reader->context, column + i, 0, operand.depth, row);
-        }
+        for (int64_t i = 0; i < count; ++i)
+          __builtin_memcpy(scratch + (place + i) * row32, operand.right + (column + i) * operand.rightRow,
+                           operand.depth * sizeof(Number));
         rows = scratch;
         stride = row32;
       }
@@ -60,19 +56,16 @@ inline void packPanels(const ProductOperand& operand, int64_t first, int64_t pan
   auto* upper = reinterpret_cast<Number*>(scratch);
   auto* lower = upper + width;
   __builtin_memset(scratch, 0, 2 * width * sizeof(Number));
-  const bool whole = operand.right && from == begin && end == begin + width;
+  const bool whole = from == begin && end == begin + width;
   for (int64_t step = 0; step < steps; ++step) {
     const Number *one = upper, *other = lower;
     if (whole) {
       one = operand.right + 2 * step * operand.rightRow + begin;
       other = one + operand.rightRow;
-    } else if (operand.right) {
+    } else {
       const Number* row = operand.right + 2 * step * operand.rightRow + from;
       __builtin_memcpy(upper + (from - begin), row, (end - from) * sizeof(Number));
       __builtin_memcpy(lower + (from - begin), row + operand.rightRow, (end - from) * sizeof(Number));
-    } else {
-      operand.reader->read(operand.reader->context, 2 * step, from, end - from, upper + (from - begin));
-      operand.reader->read(operand.reader->context, 2 * step + 1, from, end - from, lower + (from - begin));
     }
     for (int64_t panel = 0; panel < panels; ++panel) {
       const Words a = loadBits<Words>(one + panel * panelColumns), b = loadBits<Words>(other + panel * panelColumns);
