@@ -221,7 +221,9 @@ GRAFT_INLINE void scaleAndMinimum(const uint8_t* scales, int group, int& scale, 
   }
 }
 
-struct BlockQ4_K {
+/// Q4_K and Q5_K, which has a fifth bit of every number before the four others.
+template <bool hasFifthBit>
+struct BlockWithMinima {
   template <class T>
   static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
 #pragma clang fp contract(off)
@@ -231,36 +233,19 @@ struct BlockQ4_K {
       scaleAndMinimum(b + 4, group, six, least);
       const Floats groupScale = splat(scale * static_cast<float>(six));
       const Floats groupMinimum = splat(minimum * static_cast<float>(least));
-      const uint8_t* bytes = b + 16 + (group >> 1) * 32;
+      const uint8_t* bytes = b + (hasFifthBit ? 48 : 16) + (group >> 1) * 32;
       const uint32_t shift = (group & 1) * 4;
       for (int part = 0; part < 2; ++part) {
-        const Words numbers = (loadBytes(bytes + part * 16) >> shift) & 15u;
+        Words numbers = (loadBytes(bytes + part * 16) >> shift) & 15u;
+        if constexpr (hasFifthBit) numbers |= ((loadBytes(b + 16 + part * 16) >> group) & 1u) << 4;
         store(out + group * 32 + part * 16, groupScale * asFloats(numbers) - groupMinimum);
       }
     }
   }
 };
 
-struct BlockQ5_K {
-  template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
-#pragma clang fp contract(off)
-    const float scale = half(b), minimum = half(b + 2);
-    for (int group = 0; group < 8; ++group) {
-      int six, least;
-      scaleAndMinimum(b + 4, group, six, least);
-      const Floats groupScale = splat(scale * static_cast<float>(six));
-      const Floats groupMinimum = splat(minimum * static_cast<float>(least));
-      const uint8_t* bytes = b + 48 + (group >> 1) * 32;
-      const uint32_t shift = (group & 1) * 4;
-      for (int part = 0; part < 2; ++part) {
-        const Words high = (loadBytes(b + 16 + part * 16) >> group) & 1u;
-        const Words numbers = ((loadBytes(bytes + part * 16) >> shift) & 15u) | high << 4;
-        store(out + group * 32 + part * 16, groupScale * asFloats(numbers) - groupMinimum);
-      }
-    }
-  }
-};
+using BlockQ4_K = BlockWithMinima<false>;
+using BlockQ5_K = BlockWithMinima<true>;
 
 struct BlockQ6_K {
   template <class T>
