@@ -186,9 +186,7 @@ at::Tensor quantizedLinear(const at::Tensor& x, const std::vector<QuantizedMatri
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const bool frozen = !weight.requires_grad() && !(bias.defined() && bias.requires_grad());
-  if (x.dim() == 2 && x.scalar_type() == weight.scalar_type() && (frozen || !at::GradMode::is_enabled()))
-    return loraLinear(x, weight, bias, {});
+  if (x.dim() == 2 && x.scalar_type() == weight.scalar_type()) return loraLinear(x, weight, bias, {});
   return at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
 }
 

@@ -37,33 +37,23 @@ public struct Batch: Sendable, Hashable {
     supervisedTokens = supervised
   }
 
-  private init(_ whole: Batch, sequences: Range<Int>) {
-    let (first, last) = (Int(whole.offsets[sequences.lowerBound]), Int(whole.offsets[sequences.upperBound]))
-    tokens = Array(whole.tokens[first..<last])
-    labels = Array(whole.labels[first..<last])
-    positions = Array(whole.positions[first..<last])
-    offsets = whole.offsets[sequences.lowerBound...sequences.upperBound].map { $0 - Int32(first) }
-    supervisedTokens = sequences.reduce(0) { sum, sequence in
-      // A sequence's first token is predicted from nothing.
-      let predicted = Int(whole.offsets[sequence]) + 1..<Int(whole.offsets[sequence + 1])
-      return sum + whole.labels[predicted].count { $0 != ignoreIndex }
-    }
-  }
-
   /// The sequences in their order, in as few batches of at most `limit` tokens as that makes; a sequence that is longer
   /// stands alone.
   public func split(maxTokens limit: Int) -> [Batch] {
     guard tokens.count > limit, sequences > 1 else { return [self] }
-    var parts: [Range<Int>] = []
-    var first = 0
-    for sequence in 0..<sequences where sequence > first {
-      if Int(offsets[sequence + 1] - offsets[first]) > limit {
-        parts.append(first..<sequence)
-        first = sequence
+    var parts: [[Example]] = []
+    var room = 0
+    for (start, end) in zip(offsets, offsets.dropFirst()) {
+      let sequence = Int(start)..<Int(end)
+      if parts.isEmpty || sequence.count > room {
+        parts.append([])
+        room = limit
       }
+      parts[parts.count - 1].append(
+        Example(tokens: Array(tokens[sequence]), labels: Array(labels[sequence])))
+      room -= sequence.count
     }
-    parts.append(first..<sequences)
-    return parts.map { Batch(self, sequences: $0) }
+    return parts.map(Batch.init)
   }
 
   /// `N`
