@@ -19,6 +19,7 @@
 #include <immintrin.h>
 #endif
 
+#include "ConstData.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -78,7 +79,7 @@ void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorLi
   if (!plain) return adamWStepTwin(parameters, gradients, means, squares, options, step);
   for (size_t i = 0; i < parameters.size(); ++i)
     for (int64_t first = 0; first < parameters[i].numel(); first += piece)
-      slices.push_back({parameters[i].data_ptr<float>() + first, gradients[i].const_data_ptr<float>() + first,
+      slices.push_back({parameters[i].data_ptr<float>() + first, constData<float>(gradients[i]) + first,
                         means[i].data_ptr<float>() + first, squares[i].data_ptr<float>() + first,
                         std::min(piece, parameters[i].numel() - first)});
   const double correction1 = 1 - std::pow(options.beta1, step), correction2 = 1 - std::pow(options.beta2, step);

@@ -24,6 +24,7 @@
 #endif
 
 #include "Attention.h"
+#include "ConstData.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -39,7 +40,7 @@ std::vector<AttentionSequence> sequencesOf(const at::Tensor& offsets, int64_t to
       "attention: offsets must be an int32 tensor [sequences + 1] on the CPU, not ", offsets.toString(),
       offsets.sizes());
   const auto contiguous = offsets.contiguous();
-  const int32_t* offset = contiguous.const_data_ptr<int32_t>();
+  const int32_t* offset = constData<int32_t>(contiguous);
   std::vector<AttentionSequence> sequences;
   TORCH_CHECK(offset[0] == 0 && offset[offsets.numel() - 1] == tokens, "attention: offsets run from ", offset[0],
               " to ", offset[offsets.numel() - 1], ", but there are ", tokens, " tokens");
@@ -290,7 +291,7 @@ std::vector<AttentionSequence> cachedSequences(const at::Tensor& query, const at
               "attention: ", sequences.size(), " sequences with lengths ", lengths.sizes(), " and a cache for ",
               keyCache.size(0));
   const auto contiguous = lengths.contiguous();
-  const int32_t* length = contiguous.const_data_ptr<int32_t>();
+  const int32_t* length = constData<int32_t>(contiguous);
   for (size_t n = 0; n < sequences.size(); ++n) {
     TORCH_CHECK(length[n] >= sequences[n].queryCount && length[n] <= keyCache.size(1), "attention: sequence ", n,
                 " has ", sequences[n].queryCount, " new tokens and a length of ", length[n], " in a cache of capacity ",

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ConstData.h"
 #include "DynamicMap.h"
 #include "Kernels.h"
 #include "Parallel.h"
@@ -103,7 +104,7 @@ void adamW8BitStep(const at::Tensor& parameter, const at::Tensor& gradient, cons
   const float epsilon = static_cast<float>(options.epsilon);
   const int64_t count = parameter.numel();
   float* p = parameter.data_ptr<float>();
-  const float* g = gradient.const_data_ptr<float>();
+  const float* g = constData<float>(gradient);
   uint8_t *meanCodes = mean.codes.data_ptr<uint8_t>(), *squareCodes = square.codes.data_ptr<uint8_t>();
   float *meanScales = mean.absmax.data_ptr<float>(), *squareScales = square.absmax.data_ptr<float>();
   parallelFor(blockCount(count), 16, [&](int64_t begin, int64_t end) {
@@ -157,7 +158,7 @@ void lion8BitStep(const at::Tensor& parameter, const at::Tensor& gradient, const
   const float beta2 = static_cast<float>(options.beta2), weight2 = static_cast<float>(1 - options.beta2);
   const int64_t count = parameter.numel();
   float* p = parameter.data_ptr<float>();
-  const float* g = gradient.const_data_ptr<float>();
+  const float* g = constData<float>(gradient);
   uint8_t* codes = mean.codes.data_ptr<uint8_t>();
   float* scales = mean.absmax.data_ptr<float>();
   parallelFor(blockCount(count), 16, [&](int64_t begin, int64_t end) {

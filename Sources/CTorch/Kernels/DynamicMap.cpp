@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "ConstData.h"
+
 namespace graft {
 
 const DynamicMap& DynamicMap::of(bool isSigned) {
@@ -24,8 +26,8 @@ DynamicMap::DynamicMap(bool isSigned) : smallestAboveZero_(isSigned ? 0 : 1) {
   values_ = std::get<0>(at::cat(parts).sort());
   TORCH_CHECK(values_.numel() == 256, "the dynamic map has ", values_.numel(), " numbers, not 256");
   boundaries_ = (values_.slice(0, 0, 255) + values_.slice(0, 1)) / 2.0;
-  value_ = values_.const_data_ptr<float>();
-  boundary_ = boundaries_.const_data_ptr<float>();
+  value_ = constData<float>(values_);
+  boundary_ = constData<float>(boundaries_);
 
   start_.resize(1 << 16);
   for (uint32_t upper = 0; upper < start_.size(); ++upper) {

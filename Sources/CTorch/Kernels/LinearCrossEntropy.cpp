@@ -21,6 +21,7 @@
 #include <immintrin.h>
 #endif
 
+#include "ConstData.h"
 #include "Parallel.h"
 #include "Quantized/FrozenWeight.h"
 #include "SIMD/Variant.h"
@@ -102,7 +103,7 @@ void forEachChunk(const at::Tensor& hidden, const FrozenWeight& weight, const at
                   const Body& body) {
   const int64_t count = hidden.size(0), vocabulary = weight.rows();
   const auto contiguousLabels = labels.contiguous();
-  const int64_t* label = contiguousLabels.const_data_ptr<int64_t>();
+  const int64_t* label = constData<int64_t>(contiguousLabels);
   for (int64_t i = 0; i < count; ++i)
     TORCH_CHECK(label[i] >= 0 && label[i] < vocabulary, "cross-entropy: label ", label[i], " of token ", i,
                 " is not in the vocabulary of ", vocabulary, "; leave unsupervised positions out");

@@ -17,6 +17,7 @@
 #include <immintrin.h>
 #endif
 
+#include "ConstData.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -44,7 +45,7 @@ template <class T>
 void forwardRows(const at::Tensor& x, const T* residual, T* sum, const at::Tensor& weight, double epsilon,
                  const at::Tensor& y) {
   const int64_t size = x.size(-1), rows = x.numel() / size;
-  const T *from = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
+  const T *from = constData<T>(x), *w = constData<T>(weight);
   T* to = y.data_ptr<T>();
   parallelFor(rows, 16, [&](int64_t begin, int64_t end) {
     const auto rest = residual ? residual + begin * size : nullptr;
@@ -61,10 +62,10 @@ void forwardRows(const at::Tensor& x, const T* residual, T* sum, const at::Tenso
 void forward(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& sum, const at::Tensor& weight,
              double epsilon, const at::Tensor& y) {
   if (x.scalar_type() == at::kFloat)
-    forwardRows<float>(x, residual.defined() ? residual.const_data_ptr<float>() : nullptr,
+    forwardRows<float>(x, residual.defined() ? constData<float>(residual) : nullptr,
                        sum.defined() ? sum.data_ptr<float>() : nullptr, weight, epsilon, y);
   else
-    forwardRows<at::BFloat16>(x, residual.defined() ? residual.const_data_ptr<at::BFloat16>() : nullptr,
+    forwardRows<at::BFloat16>(x, residual.defined() ? constData<at::BFloat16>(residual) : nullptr,
                               sum.defined() ? sum.data_ptr<at::BFloat16>() : nullptr, weight, epsilon, y);
 }
 
@@ -74,8 +75,8 @@ template <class T>
 void backwardRows(const at::Tensor& x, const at::Tensor& weight, double epsilon, const at::Tensor& gradient,
                   const at::Tensor& sumGradient, const at::Tensor& xGradient, const at::Tensor& weightGradient) {
   const int64_t size = x.size(-1), rows = x.numel() / size;
-  const T *from = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>(), *dy = gradient.const_data_ptr<T>();
-  const T* past = sumGradient.defined() ? sumGradient.const_data_ptr<T>() : nullptr;
+  const T *from = constData<T>(x), *w = constData<T>(weight), *dy = constData<T>(gradient);
+  const T* past = sumGradient.defined() ? constData<T>(sumGradient) : nullptr;
   T* dx = xGradient.data_ptr<T>();
   float* dw = weightGradient.defined() ? weightGradient.data_ptr<float>() : nullptr;
   parallelFor((rows + rowsPerPart - 1) / rowsPerPart, 1, [&](int64_t begin, int64_t end) {

@@ -14,6 +14,7 @@
 #include <immintrin.h>
 #endif
 
+#include "ConstData.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -32,7 +33,7 @@ bool hasKernel(const at::Tensor& x, int64_t rotated) {
 void rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, int64_t headSize, int64_t heads,
             bool inverse) {
   const int64_t size = cosines.size(1), stride = x.stride(0);
-  const float *cosine = cosines.const_data_ptr<float>(), *sine = sines.const_data_ptr<float>();
+  const float *cosine = constData<float>(cosines), *sine = constData<float>(sines);
   parallelFor(x.size(0), 16, [&](int64_t begin, int64_t end) {
     if (x.scalar_type() == at::kFloat)
       GRAFT_DISPATCH(rotateFloat, x.data_ptr<float>(), stride, begin, end, heads, headSize, cosine, sine, size,

@@ -14,6 +14,7 @@
 #include <immintrin.h>
 #endif
 
+#include "ConstData.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -47,11 +48,11 @@ template <class T>
 void run(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& output, const at::Tensor& gradient,
          const at::Tensor& gateGradient, const at::Tensor& upGradient) {
   const bool backward = gradient.defined();
-  const GatedRows<T> rows{gate.const_data_ptr<T>(),
-                          up.const_data_ptr<T>(),
+  const GatedRows<T> rows{constData<T>(gate),
+                          constData<T>(up),
                           gate.stride(0),
                           backward ? nullptr : output.data_ptr<T>(),
-                          backward ? gradient.const_data_ptr<T>() : nullptr,
+                          backward ? constData<T>(gradient) : nullptr,
                           backward ? gateGradient.data_ptr<T>() : nullptr,
                           backward ? upGradient.data_ptr<T>() : nullptr,
                           backward ? gateGradient.stride(0) : 0,
