@@ -38,6 +38,7 @@ struct GraftCommand: AsyncParsableCommand {
     signal(SIGPIPE, SIG_IGN)
     // Likewise a file that may not grow further is a failed write with an error, not the end of the process.
     signal(SIGXFSZ, SIG_IGN)
+    MappedFileFault.install()
     do {
       var command = try parseAsRoot()
       if var command = command as? AsyncParsableCommand {

@@ -179,6 +179,19 @@ extension TrainerTests {
         try adapter(folder.url.appending(path: "stopped")) == adapter(folder.url.appending(path: "whole")))
     }
 
+    @Test("memory that has lost its file ends a run with a sentence, and its checkpoints go on")
+    func lostMapping() throws {
+      let folder = try TemporaryFolder()
+      try prepare(folder)
+      let run = try start(folder, "run")
+      while run.isRunning, Trainer.checkpoints(in: folder.path("run")).isEmpty { usleep(500) }
+      run.signal(SIGBUS)
+      #expect(run.wait() == 1)
+      #expect(run.output.contains("mapped into memory can no longer be read"), "\(run.output)")
+      let resumed = try start(folder, "run", resume: true)
+      #expect(resumed.wait() == 0, "\(resumed.output)")
+    }
+
     @Test("resuming with other settings changes no file of the run")
     func refused() throws {
       let folder = try TemporaryFolder()
