@@ -29,6 +29,7 @@ struct Callback : c10::intrusive_ptr_target {
       handles.push_back(reinterpret_cast<CTTensor *>(argument.unsafeGetTensorImpl()));
     std::vector<CTTensor *> results(result_count, nullptr);
     callback_error.clear();
+    RECORD_USER_SCOPE("swift");
     if (function(context, handles.data(), static_cast<int32_t>(handles.size()), results.data(), result_count) != 0)
       TORCH_CHECK(false, callback_error);
     std::vector<at::Tensor> tensors;

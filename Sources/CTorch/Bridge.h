@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 
 #include <exception>
 #include <string>
@@ -47,10 +48,12 @@ inline std::vector<at::Tensor> borrow_all(CTTensor *const *handles, int32_t coun
   return tensors;
 }
 
-/// Runs `body`, turning every exception into an error message and `failure`.
+/// Runs `body`, turning every exception into an error message and `failure`. Profiles see it under `name`, the calling
+/// function's.
 template <typename Result, typename Body>
-Result guarded(Result failure, Body &&body) noexcept {
+Result guarded(Result failure, Body &&body, const char *name = __builtin_FUNCTION()) noexcept {
   try {
+    RECORD_FUNCTION(name, c10::ArrayRef<const c10::IValue>{});
     return body();
   } catch (const c10::Error &error) {
     set_error(error.what_without_backtrace());
@@ -66,17 +69,20 @@ Result guarded(Result failure, Body &&body) noexcept {
 
 /// Runs `body`, which gives a tensor.
 template <typename Body>
-CTTensor *tensor_or_null(Body &&body) noexcept {
-  return guarded<CTTensor *>(nullptr, [&] { return hand_out(body()); });
+CTTensor *tensor_or_null(Body &&body, const char *name = __builtin_FUNCTION()) noexcept {
+  return guarded<CTTensor *>(nullptr, [&] { return hand_out(body()); }, name);
 }
 
 /// Runs `body`, which gives nothing: 0 on success.
 template <typename Body>
-int status(Body &&body) noexcept {
-  return guarded<int>(1, [&] {
-    body();
-    return 0;
-  });
+int status(Body &&body, const char *name = __builtin_FUNCTION()) noexcept {
+  return guarded<int>(
+      1,
+      [&] {
+        body();
+        return 0;
+      },
+      name);
 }
 
 }  // namespace graft

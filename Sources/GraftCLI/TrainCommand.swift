@@ -30,6 +30,12 @@ struct TrainCommand: AsyncParsableCommand {
   @Flag(help: "Check the configuration, print it with all its defaults, and stop.")
   var dryRun = false
 
+  @Flag(
+    help:
+      "Measure where the steps' time goes, print it, and leave profile.folded (for flame graphs) in output_dir."
+  )
+  var profile = false
+
   @Flag(help: "Print the outcome as JSON.")
   var json = false
 
@@ -49,6 +55,7 @@ struct TrainCommand: AsyncParsableCommand {
     var training = TrainingRun(run)
     training.message = { Console.message($0) }
     training.status = Console.status
+    training.profiles = profile
     training.shouldStop = { Interruption.isRequested }
     let summary: TrainingRun.Summary
     do {
@@ -75,6 +82,7 @@ extension TrainingRun.Summary: CustomStringConvertible {
     if let evaluationLoss { lines.append("validation loss \(Self.number(evaluationLoss))") }
     if let best = outcome.bestModelCheckpoint { lines.append("best checkpoint \(best)") }
     lines.append("adapter \(adapter)")
+    if let profile { lines.append(profile.description) }
     return lines.joined(separator: "\n")
   }
 

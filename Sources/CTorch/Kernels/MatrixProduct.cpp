@@ -6,6 +6,8 @@
 
 #include "MatrixProduct.h"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 
 #if defined(__x86_64__)
@@ -80,6 +82,7 @@ bool hasProductKernel(const std::vector<ProductTerm>& terms) {
 
 at::Tensor sumOfProducts(const std::vector<ProductTerm>& terms, int64_t columns, const at::Tensor& bias,
                          at::Tensor output) {
+  RECORD_FUNCTION("graft::sum_of_products", c10::ArrayRef<const c10::IValue>{});
   std::vector<ProductOperand> operands;
   int64_t depth = 0, deepest = 0;
   for (const auto& term : terms) {

@@ -341,6 +341,15 @@ void ct_keep_freed_memory(void);
 /// Returns what the process holds but does not use.
 void ct_release_freed_memory(void);
 
+// MARK: Profiles
+
+/// Begins, or goes on, to record where this thread's time in the engine goes.
+int ct_profile_start(void);
+void ct_profile_pause(void);
+/// What was recorded since the last call: a line for each place, `outer;…;inner<TAB>calls<TAB>nanoseconds`, without the time in
+/// the places inside it. The caller frees it. NULL on failure.
+char *_Nullable ct_profile_take(void);
+
 #pragma clang assume_nonnull end
 
 #ifdef __cplusplus

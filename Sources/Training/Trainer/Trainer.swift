@@ -29,6 +29,9 @@ public final class Trainer {
   /// More metrics for evaluations, by name without `eval_`.
   public var computeMetrics: ((PEFTModel) throws -> [String: Double])?
 
+  /// Measures where the time of the steps goes.
+  public var profiler: StepProfiler?
+
   public package(set) var state = TrainerState()
 
   package let optimizer: any Optimizer
@@ -154,7 +157,9 @@ public final class Trainer {
           state.position
           .batch..<min(
             state.position.batch + arguments.gradientAccumulationSteps, epoch.count)
-        let result = try step(window.map { try batch(epoch[$0]) })
+        let load = { try window.map { try self.batch(epoch[$0]) } }
+        let batches = try profiler?.data(load) ?? load()
+        let result = try profiler?.step { try step(batches) } ?? step(batches)
         state.globalStep += 1
         state.position.batch = window.upperBound
         if !result.loss.isNaN {

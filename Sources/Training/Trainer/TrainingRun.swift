@@ -22,6 +22,8 @@ public struct TrainingRun {
   public var status: StatusLine?
   /// Asked between steps; true saves and stops.
   public var shouldStop: () -> Bool = { false }
+  /// Whether to measure where the time of the steps goes; `profile.folded`, for flame graphs, then lies in the output folder.
+  public var profiles = false
 
   public init(_ configuration: RunConfiguration) {
     self.configuration = configuration
@@ -36,6 +38,8 @@ public struct TrainingRun {
     public var outcome: Trainer.Outcome
     public var evaluationLoss: Double?
     public var peakMemoryBytes: Int
+    /// Where the time of the steps went, when it was measured.
+    public var profile: StepProfile?
   }
 
   /// Runs to the end.
@@ -98,7 +102,12 @@ public struct TrainingRun {
     trainer.log = try RunLog(
       arguments, configuration: configuration.yaml(), resumedStep: resumedStep, status: status)
 
+    if profiles { trainer.profiler = StepProfiler() }
     let outcome = try trainer.train()
+    let profile = try trainer.profiler?.finish()
+    if let stacks = trainer.profiler?.foldedStacks {
+      try AtomicFile.write(Data(stacks.utf8), to: output.appendingPathComponent("profile.folded"))
+    }
     try saveCompanions(output)
     try model.savePretrained(output.path)
     let evaluation = try finalEvaluation(trainer)
@@ -106,7 +115,7 @@ public struct TrainingRun {
     return Summary(
       adapter: output.path, trainableParameters: counts.trainable, allParameters: counts.all,
       examples: data.train.examples.count, outcome: outcome, evaluationLoss: evaluation,
-      peakMemoryBytes: ProcessMemory.peak)
+      peakMemoryBytes: ProcessMemory.peak, profile: profile)
   }
 
   /// The loss on the validation data; nil without such data, and when the user cannot wait for it.
