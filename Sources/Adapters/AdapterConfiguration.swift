@@ -34,12 +34,12 @@ public protocol AdapterConfiguration: Sendable {
   /// Fills in the sizes of the model that the method's file records; nothing by default.
   ///
   /// - Throws: ``AdapterError`` when the settings name those of another model.
-  mutating func complete(for model: any CausalLanguageModel) throws
+  mutating func complete(for model: any PretrainedModel) throws
 
   /// A new adapter for `model`, initialised but not yet in use.
   ///
   /// - Throws: ``AdapterError`` when the settings do not fit the model.
-  func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter
+  func makeAdapter(for model: any PretrainedModel) throws -> any Adapter
 }
 
 /// What the configurations of all methods have.
@@ -77,8 +77,9 @@ public struct CommonAdapterSettings: Sendable, Hashable {
       "modules_to_save", .optional(.list(.string)), default: nil,
       "Modules that are trained in full and saved with the adapter, such as a new head."),
     .init(
-      "task_type", .choice(["CAUSAL_LM"]), default: "CAUSAL_LM",
-      "Kind of model, recorded with the adapter."),
+      "task_type", .choice(ModelTask.allCases.map(\.taskType)), default: "CAUSAL_LM",
+      "What the model is for: `CAUSAL_LM` writes text, `SEQ_CLS` gives texts labels or numbers; its new head is trained and "
+        + "saved with the adapter."),
   ]
 
   init(_ fields: AdapterFields) throws {
@@ -87,6 +88,13 @@ public struct CommonAdapterSettings: Sendable, Hashable {
     taskType = try fields.string("task_type")
     modulesToSave = try fields.strings("modules_to_save")
     ensureWeightTying = false
+  }
+
+  /// Adds the heads that a task's models may have to ``modulesToSave``, as PEFT does for those that start at random.
+  mutating func saveHead(of task: ModelTask) {
+    guard task != .causalLM else { return }
+    let saved = modulesToSave ?? []
+    modulesToSave = saved + task.headNames.filter { !saved.contains($0) }
   }
 
   var fields: OrderedDictionary<String, JSONValue> {
@@ -107,7 +115,7 @@ extension AdapterConfiguration {
   public static var tunerName: String { method.peftType.capitalized + "Model" }
   public var virtualTokenCount: Int { 0 }
   public mutating func encodeTexts(_ encode: (String) throws -> [Int32]) throws {}
-  public mutating func complete(for model: any CausalLanguageModel) throws {}
+  public mutating func complete(for model: any PretrainedModel) throws {}
 
   /// `adapter_config.json` as PEFT writes it: indented by two, keys sorted.
   public var json: String {
@@ -143,6 +151,9 @@ public struct AdapterMethod: Sendable {
     self.inertFields = inertFields
     self.decode = decode
   }
+
+  /// Whether modules can be trained in full beside what the method does. Full fine-tuning has nothing beside it.
+  var savesModules: Bool { options.contains { $0.name == "modules_to_save" } }
 
   /// The value of `peft_method` in a configuration file.
   public var name: String { peftType.lowercased() }

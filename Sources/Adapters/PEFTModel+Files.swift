@@ -25,21 +25,26 @@ extension PEFTModel {
     let entry = try entry(name)
     if entry.adapter.isWholeModel { return try saveModel(name, to: directory) }
     try PEFTModel.write(
-      entry.settings, storedTensors(entry).map { ($0.name, try $0.value()) }, to: directory)
+      entry.settings, storedTensors(entry).map { ($0.name, try $0.value()) }, labels: labels, to: directory)
   }
+
+  /// What the base tells apart, which PEFT's files do not say; nil for a language model.
+  private var labels: ClassificationLabels? { (base as? any SequenceClassificationModel)?.labels }
 
   /// Writes an adapter's files from its settings and its tensors under their complete names.
   static func write(
-    _ configuration: any AdapterConfiguration, _ tensors: [(name: String, tensor: Tensor)], to directory: URL
+    _ configuration: any AdapterConfiguration, _ tensors: [(name: String, tensor: Tensor)],
+    labels: ClassificationLabels? = nil, to directory: URL
   ) throws {
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Safetensors.write(
       tensors.map { TensorToWrite(name: $0.name, tensor: $0.tensor) }, metadata: ["format": "pt"],
       to: directory.appendingPathComponent("adapter_model.safetensors"))
+    if let labels { try labels.write(toAdapter: directory) }
     // The configuration last: a directory that has one is complete.
     let readme = directory.appendingPathComponent("README.md")
     if !FileManager.default.fileExists(atPath: readme.path) {
-      try AtomicFile.write(Data(modelCard(configuration).utf8), to: readme)
+      try AtomicFile.write(Data(modelCard(configuration, labels).utf8), to: readme)
     }
     try AtomicFile.write(
       Data(configuration.json.utf8), to: directory.appendingPathComponent("adapter_config.json"))
@@ -63,8 +68,12 @@ extension PEFTModel {
       + entry.modulesToSave.flatMap(\.storedTensors).map { $0.renamed(prefix: entry.adapter.basePrefix) }
   }
 
-  private static func modelCard(_ configuration: any AdapterConfiguration) -> String {
+  private static func modelCard(_ configuration: any AdapterConfiguration, _ labels: ClassificationLabels?)
+    -> String
+  {
     let base = configuration.common.baseModelNameOrPath ?? ""
+    let loader = "AutoPeftModel" + (labels == nil ? ModelTask.causalLM : .sequenceClassification).classSuffix
+    let options = labels.map { ", num_labels=\($0.count)" } ?? ""
     return """
       ---
       base_model: \(base)
@@ -74,9 +83,9 @@ extension PEFTModel {
       An adapter (\(type(of: configuration).method.peftType)) for `\(base)`, trained with Graft.
 
       ```python
-      from peft import AutoPeftModelForCausalLM
+      from peft import \(loader)
 
-      model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/directory")
+      model = \(loader).from_pretrained("path/to/this/directory"\(options))
       ```
 
       """
@@ -171,28 +180,5 @@ extension PEFTModel {
           + "Use an earlier checkpoint.")
     }
     try load(value)
-  }
-}
-
-/// Loads a base model and the adapter trained on it in one call.
-public enum AutoPEFTModelForCausalLM {
-  /// Reads the adapter's directory, loads the base that its `base_model_name_or_path` names, and puts the adapter on it.
-  ///
-  /// - Parameter baseModel: another path for the base, when it has moved.
-  public static func fromPretrained(
-    _ path: String, baseModel: String? = nil, dtype: DType? = nil, device: Device = .cpu
-  ) throws -> PEFTModel {
-    let directory = URL(fileURLWithPath: path, isDirectory: true)
-    let configuration = try PEFTModel.readConfiguration(directory)
-    let named = configuration.common.baseModelNameOrPath
-    guard let base = try baseModel ?? named.map({ try BaseModelLocation.resolve($0, adapter: directory) })
-    else {
-      throw AdapterError(
-        "The adapter at \(path) does not say which base model it is for (`base_model_name_or_path`); name it."
-      )
-    }
-    let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(base, dtype: dtype, device: device))
-    try model.loadAdapter(path)
-    return model
   }
 }

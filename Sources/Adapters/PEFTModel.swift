@@ -12,7 +12,7 @@ import Torch
 /// model.printTrainableParameters()
 /// ```
 public final class PEFTModel {
-  public let base: any CausalLanguageModel
+  public let base: any PretrainedModel
 
   /// One adapter with its settings and the modules trained beside it.
   struct Entry {
@@ -42,19 +42,39 @@ public final class PEFTModel {
   private var activeBeforeMerging: [String] = []
 
   /// The base alone, frozen; adapters are added or loaded.
-  public init(_ base: any CausalLanguageModel) throws {
+  public init(_ base: any PretrainedModel) throws {
     self.base = base
     try base.freeze()
   }
 
   /// Freezes `base` and puts a new adapter on it: PEFT's `get_peft_model`.
   public convenience init(
-    _ base: any CausalLanguageModel, _ configuration: any AdapterConfiguration,
+    _ base: any PretrainedModel, _ configuration: any AdapterConfiguration,
     adapterName: String = "default"
   ) throws {
     try self.init(base)
     try addAdapter(adapterName, configuration)
     try setAdapter(adapterName)
+  }
+
+  /// The base as what generates text.
+  ///
+  /// - Throws: ``ModelError`` for a model that does not.
+  public func causalLanguageModel() throws -> any CausalLanguageModel {
+    if let model = base as? any CausalLanguageModel { return model }
+    throw ModelError(
+      "A \(base.typeName) gives texts labels and writes none. Classify with it (`graft classify`), or generate with an adapter "
+        + "for CAUSAL_LM.")
+  }
+
+  /// The base as what gives texts labels.
+  ///
+  /// - Throws: ``ModelError`` for a model that does not.
+  public func sequenceClassificationModel() throws -> any SequenceClassificationModel {
+    if let model = base as? any SequenceClassificationModel { return model }
+    throw ModelError(
+      "A \(base.typeName) has no head for labels. Load it with AutoModelForSequenceClassification, or train an adapter with "
+        + "`task_type: SEQ_CLS` on it first.")
   }
 
   public var adapterNames: [String] { Array(entries.keys) }
@@ -78,6 +98,8 @@ public final class PEFTModel {
     if configuration.common.baseModelNameOrPath == nil {
       configuration.common.baseModelNameOrPath = base.configuration.nameOrPath
     }
+    try checkTask(configuration.common.taskType)
+    if type(of: configuration).method.savesModules { configuration.common.saveHead(of: base.task) }
     try configuration.complete(for: base)
     try PEFTModel.checkName(name)
     guard entries[name] == nil else {
@@ -91,6 +113,14 @@ public final class PEFTModel {
     try setAdapters([])
     defer { try? setAdapters(before) }
     entries[name] = try makeEntry(configuration)
+  }
+
+  /// Refuses adapters for models with another head. An adapter that says nothing fits every model.
+  private func checkTask(_ taskType: String?) throws {
+    guard let taskType, let task = ModelTask(rawValue: taskType), task != base.task else { return }
+    throw AdapterError(
+      "`task_type` of the adapter is \(taskType), and the model is a \(base.typeName), which is for \(base.task.taskType). "
+        + "Load the base with AutoModel\(task.classSuffix), or set `task_type: \(base.task.taskType)`.")
   }
 
   private func makeEntry(_ configuration: any AdapterConfiguration) throws -> Entry {
@@ -135,15 +165,17 @@ public final class PEFTModel {
         !found.contains(where: { path.hasPrefix($0 + ".") })
       else { continue }
       found.insert(path)
-      if staysTied, module === base.inputEmbedding || module === base.outputEmbedding {
-        tiedHead = base.namedModules().first { $0.module === base.outputEmbedding }?.path
+      if staysTied, module === base.inputEmbedding || module === base.head {
+        tiedHead = base.namedModules().first { $0.module === base.head }?.path
         continue
       }
       for (key, place) in base.places(below: path) {
         replacements.append(try ParameterReplacement(key: key, place: place))
       }
     }
-    for name in names where !found.contains(where: { $0.hasSuffix(name) }) {
+    // Names of heads stand for whichever the model has.
+    let heads = base.task == .causalLM ? [] : base.task.headNames
+    for name in names where !heads.contains(name) && !found.contains(where: { $0.hasSuffix(name) }) {
       throw AdapterError(
         "`modules_to_save` names `\(name)`, and this \(base.typeName) has no such module; `graft inspect` prints all names."
       )
@@ -160,7 +192,7 @@ public final class PEFTModel {
     return [
       replacement,
       TiedHeadPart(
-        path: head, head: base.outputEmbedding, table: table, change: nil,
+        path: head, head: base.head, table: table, change: nil,
         copies: [("weight", value.shape, { try value.value.detached() })]),
     ]
   }
@@ -359,7 +391,7 @@ public final class PEFTModel {
   }
 
   /// The base with the active adapters in its weights for good; this model has none afterwards.
-  public func mergeAndUnload() throws -> any CausalLanguageModel {
+  public func mergeAndUnload() throws -> any PretrainedModel {
     if mergedAdapters.isEmpty { try mergeAdapter() }
     mergedAdapters = []
     activeBeforeMerging = []

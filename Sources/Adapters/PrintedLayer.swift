@@ -1,3 +1,4 @@
+import Models
 import NeuralNetworks
 
 /// What PEFT prints in place of a layer that adapters work on: a class of the method's around the layer, with what each adapter
@@ -106,8 +107,8 @@ extension PEFTModel: CustomStringConvertible {
         children: [("original_module", module), ("modules_to_save", .moduleDict(copies))])
     }
     guard let first = entries.values.first else { return tree.description }
-    let taskType = first.configuration.common.taskType
-    let name = taskType == "CAUSAL_LM" ? "PeftModelForCausalLM" : "PeftModel"
+    let task = first.configuration.common.taskType.flatMap(ModelTask.init)
+    let name = "PeftModel" + (task?.classSuffix ?? "")
     // Methods that leave the layers alone stand beside the model, not around it.
     let encoders = entries.compactMap { name, entry in
       entry.adapter.printedEncoder.map { (name: name, module: $0) }

@@ -10,11 +10,11 @@ public enum ModuleSelection: Sendable, Hashable {
   /// Every linear layer but the output embedding.
   case allLinear
 
-  public func matches(_ path: String, in model: any CausalLanguageModel) throws -> Bool {
+  public func matches(_ path: String, in model: any PretrainedModel) throws -> Bool {
     switch self {
     case .pattern(let pattern): try RegularExpression(pattern).matchesWhole(path)
     case .names(let names): names.contains { path == $0 || path.hasSuffix("." + $0) }
-    case .allLinear: model.module(at: path) is Linear && model.module(at: path) !== model.outputEmbedding
+    case .allLinear: model.module(at: path) is Linear && model.module(at: path) !== model.head
     }
   }
 }
@@ -56,13 +56,13 @@ public struct TargetModules: Sendable, Hashable {
   ///   - modulesToSave: names that an adapter never goes into, because they are trained in full.
   /// - Throws: ``AdapterError`` when the options contradict each other or nothing is matched.
   func resolve(
-    in model: any CausalLanguageModel, defaults: [String: [String]], modulesToSave: [String]?
+    in model: any PretrainedModel, defaults: [String: [String]], modulesToSave: [String]?
   ) throws -> [(path: String, module: Module)] {
     try validate()
     let selection = try targetModules ?? defaultSelection(for: model, defaults)
     let modules = model.namedModules().filter { !$0.path.isEmpty }
     let linear = Set(
-      modules.filter { $0.module is Linear && $0.module !== model.outputEmbedding }.map(\.path))
+      modules.filter { $0.module is Linear && $0.module !== model.head }.map(\.path))
 
     var excluded = 0
     let chosen = try modules.filter { path, module in
@@ -100,7 +100,7 @@ public struct TargetModules: Sendable, Hashable {
     }
   }
 
-  private func defaultSelection(for model: any CausalLanguageModel, _ defaults: [String: [String]]) throws
+  private func defaultSelection(for model: any PretrainedModel, _ defaults: [String: [String]]) throws
     -> ModuleSelection
   {
     guard let names = defaults[model.family.modelType] else {

@@ -61,7 +61,7 @@ public struct VirtualTokenSettings: Sendable, Hashable {
   ///
   /// - Parameter areKeysAndValues: whether the vectors are those of heads, not of the stream between layers.
   /// - Throws: ``AdapterError`` for another model's sizes, and when the model's context has no place for so many tokens.
-  mutating func complete(for model: any CausalLanguageModel, areKeysAndValues: Bool) throws {
+  mutating func complete(for model: any PretrainedModel, areKeysAndValues: Bool) throws {
     let attention = model.attentionShape
     let heads = areKeysAndValues ? attention.keyValueHeadCount : attention.headCount
     let width = areKeysAndValues ? heads * attention.headDimension : model.hiddenSize

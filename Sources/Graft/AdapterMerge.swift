@@ -60,9 +60,8 @@ public struct AdapterMerge {
     }
     let source = try PretrainedSource(base)
     let tokenizer = try? AutoTokenizer.fromPretrained(source)
-    let model = try PEFTModel(
-      AutoModelForCausalLM.fromPretrained(source, dtype: dtype, device: device, quantization: quantization))
-    try model.loadAdapter(adapter)
+    let model = try AutoPEFTModel.fromPretrained(
+      source, adapters: [("default", adapter)], dtype: dtype, device: device, quantization: quantization)
     let quantized = quantizedLayers(model.base)
     guard !requantizes || !quantized.isEmpty else {
       throw TrainingError(
@@ -88,7 +87,7 @@ public struct AdapterMerge {
       try tokenizer?.tokenizer.save(to: folder)
       try copyGenerationConfig(source, to: folder)
 
-      let written = try AutoModelForCausalLM.fromPretrained(folder.path, device: device)
+      let written = try AutoModel.fromPretrained(PretrainedSource(folder.path), device: device)
       let report = Report(
         output: directory.path, dtype: written.dtype.torchName,
         drift: try relativeDistance(logits(written, probe), adapted), tolerance: tolerance,
@@ -105,7 +104,7 @@ public struct AdapterMerge {
   }
 
   /// The layers whose storage can take a merged weight back.
-  private func quantizedLayers(_ model: any CausalLanguageModel) -> [(
+  private func quantizedLayers(_ model: any PretrainedModel) -> [(
     layer: NeuralNetworks.Linear, storage: any WeightStorage
   )] {
     model.namedModules().compactMap { _, module in
@@ -119,13 +118,13 @@ public struct AdapterMerge {
   }
 
   /// Tokens spread over the vocabulary, in two sequences.
-  private func probeInput(_ model: any CausalLanguageModel) throws -> ModelInput {
+  private func probeInput(_ model: any PretrainedModel) throws -> ModelInput {
     let count = min(64, model.contextLength / 2)
     let tokens = (0..<2 * count).map { Int32(($0 * 7919 + 13) % model.vocabularySize) }
     return try ModelInput([Array(tokens[..<count]), Array(tokens[count...])], device: device)
   }
 
-  private func logits(_ model: any CausalLanguageModel, _ input: ModelInput) throws -> Tensor {
+  private func logits(_ model: any PretrainedModel, _ input: ModelInput) throws -> Tensor {
     try withoutGradient { try model.logits(input).to(.float32) }
   }
 

@@ -18,7 +18,7 @@ extension PEFTModel {
   public func generate(
     _ prompts: [[Int32]], maxNewTokens: Int? = nil, _ config: GenerationConfig = .init()
   ) throws -> [[Int32]] {
-    try base.generate(prompts, maxNewTokens: maxNewTokens, config)
+    try causalLanguageModel().generate(prompts, maxNewTokens: maxNewTokens, config)
   }
 }
 

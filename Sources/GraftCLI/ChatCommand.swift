@@ -50,7 +50,7 @@ struct ChatCommand: AsyncParsableCommand {
           + "`graft generate --raw`")
     }
     AnswerInterruption.install()
-    var session = ChatSession(
+    var session = try ChatSession(
       loaded, system: system, config: generation.config(over: loaded.generation), isVerbose: verbose)
     try session.run()
   }
@@ -65,13 +65,13 @@ private struct ChatSession {
   private var system: String?
   private var messages: [Message] = []
 
-  init(_ loaded: LoadedModel, system: String?, config: GenerationConfig, isVerbose: Bool) {
+  init(_ loaded: LoadedModel, system: String?, config: GenerationConfig, isVerbose: Bool) throws {
     self.loaded = loaded
     self.system = system
     self.config = config
     self.isVerbose = isVerbose
-    generator = loaded.generator
-    generator.conversation = ReadPrefix(loaded.model.base)
+    generator = try loaded.generator
+    generator.conversation = ReadPrefix(generator.model)
   }
 
   private static let help = """
@@ -166,7 +166,7 @@ private struct ChatSession {
     do {
       try loaded.model.setAdapters(name == "none" ? [] : [name])
       // What another adapter read is not what this one would have.
-      generator.conversation = ReadPrefix(loaded.model.base)
+      generator.conversation = ReadPrefix(generator.model)
       Console.message(name == "none" ? "The base alone answers now." : "\(name) answers now.")
     } catch {
       Console.message("error: " + ErrorReport.paragraph(error))

@@ -24,7 +24,10 @@ struct DebugLogitsCommand: AsyncParsableCommand {
   @Option(help: "A JSON file with a list of lists of tokens.")
   var tokens: String
 
-  @Option(help: "The safetensors file to write: `logits.I` of sequence I, fp32 [tokens, vocabulary].")
+  @Option(
+    help:
+      "The safetensors file to write: `logits.I` of sequence I, fp32 [tokens, vocabulary], of a classifier [1, labels]."
+  )
   var output: String
 
   func run() async throws {
@@ -36,9 +39,11 @@ struct DebugLogitsCommand: AsyncParsableCommand {
     let base = try model.load().model.base
     let input = try ModelInput(sequences, device: base.device)
     let logits = try withoutGradient { try base.logits(input).to(.float32) }
+    let isPooled = base.task == .sequenceClassification
     try Safetensors.write(
       try input.layout.sequences.enumerated().map { index, range in
-        TensorToWrite(name: "logits.\(index)", tensor: try logits.slice(range))
+        TensorToWrite(
+          name: "logits.\(index)", tensor: try logits.slice(isPooled ? index..<index + 1 : range))
       }, to: URL(fileURLWithPath: output))
   }
 }

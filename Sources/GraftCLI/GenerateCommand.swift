@@ -89,7 +89,7 @@ struct GenerateCommand: AsyncParsableCommand {
       }
     }
     let config = generation.config(over: loaded.generation)
-    let generator = loaded.generator
+    let generator = try loaded.generator
 
     AnswerInterruption.install()
     AnswerInterruption.begin()

@@ -9,7 +9,10 @@ struct LoadedModel {
   /// The settings that the model is published with.
   let generation: GenerationConfig
 
-  var generator: Generator { Generator(model.base, tokenizer: tokenizer) }
+  /// - Throws: `ModelError` for a model that writes no text.
+  var generator: Generator {
+    get throws { try Generator(model.causalLanguageModel(), tokenizer: tokenizer) }
+  }
 }
 
 extension ModelOptions {
@@ -54,10 +57,8 @@ extension ModelOptions {
     let generation = try GenerationConfig.fromPretrained(source)
 
     let device = try compute.prepare()
-    let model = try PEFTModel(
-      AutoModelForCausalLM.fromPretrained(
-        source, dtype: compute.baseType, device: device, quantization: compute.quantization))
-    for adapter in adapters { try model.loadAdapter(adapter.folder, name: adapter.name) }
+    let model = try AutoPEFTModel.fromPretrained(
+      source, adapters: adapters, dtype: compute.baseType, device: device, quantization: compute.quantization)
     if let active { try model.setAdapters(active == "none" ? [] : [active]) }
     return LoadedModel(source: source, model: model, tokenizer: tokenizer, generation: generation)
   }

@@ -22,6 +22,10 @@ struct ModelReport {
   }
 
   let source: PretrainedSource
+  /// The class that the model is loaded as: with an adapter, for the adapter's task.
+  let architecture: String
+  /// What a classifier tells apart.
+  let labels: ClassificationLabels?
   let tree: String
   let dtype: DType
   let parameterCount: Int
@@ -35,7 +39,10 @@ struct ModelReport {
   init(_ source: PretrainedSource, adapters: [(name: String, folder: String)], dtype: DType?) throws {
     self.source = source
     self.dtype = dtype ?? source.preferredDType
-    let base = try AutoModelForCausalLM.structure(source)
+    let (task, labels) = try AutoPEFTModel.task(of: adapters.map(\.folder), on: source)
+    let base = try AutoModel.structure(source, task: task, labels: labels)
+    architecture = base.family.architecture(task)
+    self.labels = (base as? any SequenceClassificationModel)?.labels
     parameterCount = base.parameterCount
     contextLength = base.contextLength
     vocabularySize = base.vocabularySize
@@ -79,7 +86,7 @@ struct ModelReport {
   var text: String {
     var lines = [tree, ""]
     lines.append(
-      "architecture   \(source.family.architecture) (\(source.family.modelType)), \(source.url.path)")
+      "architecture   \(architecture) (\(source.family.modelType)), \(source.url.path)")
     lines.append("parameters     \(Self.grouped(parameterCount))\(tiesEmbeddings ? ", embeddings tied" : "")")
     lines.append("weights        \(dtype.torchName), \(Self.size(weightBytes)) of memory")
     lines.append("vocabulary     \(Self.grouped(vocabularySize)) tokens")
@@ -102,7 +109,7 @@ struct ModelReport {
   var json: JSONValue {
     [
       "model": .string(source.url.path),
-      "architecture": .string(source.family.architecture),
+      "architecture": .string(architecture),
       "model_type": .string(source.family.modelType),
       "parameters": .integer(parameterCount),
       "dtype": .string(dtype.torchName),

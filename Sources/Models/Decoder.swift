@@ -175,30 +175,52 @@ public final class DecoderLayer: Module {
 }
 
 /// Embedding, layers, norm.
-public final class DecoderModel: Module {
+public final class DecoderModel: Module, Backbone, LayerArranging {
   public let embedTokens: Embedding
-  public internal(set) var layers: [DecoderLayer]
+  public private(set) var layers: [DecoderLayer]
   public let norm: RMSNorm
   public let rotaryEmb: RotaryEmbedding
 
-  private let className: String
+  public let configuration: ModelConfiguration
+  public let family: ModelFamily
+  public let contextLength: Int
+  public let attentionShape: AttentionShape
+  public var virtualTokens: VirtualTokens?
+  public var usesGradientCheckpointing = false
+  public private(set) var layerSources: [Int]
 
-  init(_ configuration: DecoderConfiguration) throws {
-    className = configuration.className
+  let className: String
+
+  init(_ decoder: DecoderConfiguration, family: ModelFamily) throws {
+    className = decoder.className
     embedTokens = try Embedding(
-      configuration.vocabularySize, configuration.hiddenSize,
-      paddingIndex: configuration.source.json["pad_token_id"]?.intValue)
-    layers = try (0..<configuration.layerCount).map { try DecoderLayer(configuration, index: $0) }
-    norm = try configuration.norm()
-    rotaryEmb = try configuration.source.rotaryEmbedding(
-      dimension: configuration.headDimension, context: configuration.contextLength,
+      decoder.vocabularySize, decoder.hiddenSize,
+      paddingIndex: decoder.source.json["pad_token_id"]?.intValue)
+    layers = try (0..<decoder.layerCount).map { try DecoderLayer(decoder, index: $0) }
+    norm = try decoder.norm()
+    rotaryEmb = try decoder.source.rotaryEmbedding(
+      dimension: decoder.headDimension, context: decoder.contextLength,
       name: className + "RotaryEmbedding")
+    configuration = decoder.source
+    self.family = family
+    layerSources = Array(0..<decoder.layerCount)
+    contextLength = decoder.contextLength
+    attentionShape = AttentionShape(
+      headCount: decoder.headCount, keyValueHeadCount: decoder.keyValueHeadCount,
+      headDimension: decoder.headDimension)
   }
 
-  /// Tokens `[T]` → `[T, hidden]`.
-  func callAsFunction(_ input: ModelInput, virtualTokens: VirtualTokens?, checkpointing: Bool) throws
-    -> Tensor
-  {
+  public var inputEmbedding: Embedding { embedTokens }
+  public var layerCount: Int { layers.count }
+
+  public func optimizeLayout() throws {
+    for layer in layers {
+      try layer.selfAttn.projections.stack()
+      try layer.mlp.projections.stack()
+    }
+  }
+
+  public func hiddenStates(_ input: ModelInput) throws -> Tensor {
     let cache = input.cache
     let rows = try LayerRows(input, embeddings: embedTokens(input.tokens), virtualTokens: virtualTokens)
     let (layout, readLayout) = (rows.layout, rows.readLayout)
@@ -208,7 +230,7 @@ public final class DecoderModel: Module {
     var hidden = rows.embeddings
     for (index, layer) in layers.enumerated() {
       let prefix = rows.prefixes?[index]
-      if checkpointing, cache == nil {
+      if usesGradientCheckpointing, cache == nil {
         // The prefix is an input: what it is computed from must be gone back through once, not once for each layer.
         hidden = try checkpointed([hidden] + (prefix.map { [$0.keys, $0.values] } ?? [])) { inputs in
           let prefix = prefix.map { KeyValuePrefix(keys: inputs[1], values: inputs[2], woven: $0.woven) }
@@ -223,71 +245,87 @@ public final class DecoderModel: Module {
     return try norm(hidden)
   }
 
-  public override var typeName: String { className + "Model" }
-}
-
-/// The decoder with its projection to the vocabulary.
-public final class DecoderForCausalLM: Module, CausalLanguageModel, LayerArranging {
-  public let model: DecoderModel
-  public let lmHead: Linear
-
-  public let configuration: ModelConfiguration
-  public let family: ModelFamily
-  public var layerCount: Int { model.layers.count }
-  public let contextLength: Int
-  public let attentionShape: AttentionShape
-  public var virtualTokens: VirtualTokens?
-  public var usesGradientCheckpointing = false
-  public private(set) var layerSources: [Int]
-
-  private let className: String
-
-  public init(_ decoder: DecoderConfiguration, family: ModelFamily) throws {
-    model = try DecoderModel(decoder)
-    lmHead =
-      decoder.tiesEmbeddings
-      ? Linear(weight: DenseWeight(model.embedTokens.weight))
-      : try Linear(decoder.hiddenSize, decoder.vocabularySize, bias: false)
-    configuration = decoder.source
-    self.family = family
-    layerSources = Array(0..<decoder.layerCount)
-    contextLength = decoder.contextLength
-    attentionShape = AttentionShape(
-      headCount: decoder.headCount, keyValueHeadCount: decoder.keyValueHeadCount,
-      headDimension: decoder.headDimension)
-    className = decoder.className
-  }
-
-  public var inputEmbedding: Embedding { model.embedTokens }
-  public var outputEmbedding: Linear { lmHead }
-
-  public func optimizeLayout() throws {
-    for layer in model.layers {
-      try layer.selfAttn.projections.stack()
-      try layer.mlp.projections.stack()
-    }
-  }
-
   public func arrangement(of sources: [Int]) -> LayerArrangement {
     LayerArrangement(
-      layers: sources.enumerated().map { DecoderLayer(sharing: model.layers[$1], index: $0) },
+      layers: sources.enumerated().map { DecoderLayer(sharing: layers[$1], index: $0) },
       sources: sources.map { layerSources[$0] })
   }
 
   public func exchangeLayers(_ other: LayerArrangement) -> LayerArrangement {
-    guard let layers = other.layers as? [DecoderLayer] else {
+    guard let others = other.layers as? [DecoderLayer] else {
       preconditionFailure("an arrangement of another model")
     }
-    let current = LayerArrangement(layers: model.layers, sources: layerSources)
-    (model.layers, layerSources) = (layers, other.sources)
+    let current = LayerArrangement(layers: layers, sources: layerSources)
+    (layers, layerSources) = (others, other.sources)
     return current
   }
 
-  public func hiddenStates(_ input: ModelInput) throws -> Tensor {
-    try model(input, virtualTokens: virtualTokens, checkpointing: usesGradientCheckpointing)
+  public override var typeName: String { className + "Model" }
+}
+
+/// The decoder with its projection to the vocabulary.
+public final class DecoderForCausalLM: Module, CausalLanguageModel {
+  public let model: DecoderModel
+  public let lmHead: Linear
+
+  public init(_ decoder: DecoderConfiguration, family: ModelFamily) throws {
+    model = try DecoderModel(decoder, family: family)
+    lmHead =
+      decoder.tiesEmbeddings
+      ? Linear(weight: DenseWeight(model.embedTokens.weight))
+      : try Linear(decoder.hiddenSize, decoder.vocabularySize, bias: false)
   }
 
-  public override var typeName: String { className + "ForCausalLM" }
+  public var backbone: any Backbone { model }
+  public var head: Linear { lmHead }
+
+  public override var typeName: String { model.className + task.classSuffix }
+}
+
+/// The decoder with a projection to labels, which reads the state behind each sequence's last token: the only one that has
+/// seen all of it.
+public final class DecoderForSequenceClassification: Module, SequenceClassificationModel {
+  public let model: DecoderModel
+  public let score: Linear
+
+  public let labels: ClassificationLabels
+  public var hasNewHead = false
+
+  public init(_ decoder: DecoderConfiguration, family: ModelFamily) throws {
+    model = try DecoderModel(decoder, family: family)
+    labels = try ClassificationLabels(decoder.source)
+    score = try Linear(decoder.hiddenSize, labels.count, bias: false)
+  }
+
+  public var backbone: any Backbone { model }
+  public var head: Linear { score }
+
+  public func logits(_ input: ModelInput) throws -> Tensor {
+    try score(hiddenStates(input).selecting(input.lastRows()))  // [N, labels]
+  }
+
+  public override var typeName: String { model.className + task.classSuffix }
+}
+
+extension ModelFamily {
+  /// A family whose models are decoders with one head or another.
+  ///
+  /// - Parameters:
+  ///   - className: what Hugging Face's class names begin with.
+  ///   - configure: reads the switches of `config.json`.
+  static func decoder(
+    modelType: String, className: String, gguf: GGUFArchitecture? = nil,
+    configure: @escaping @Sendable (inout DecoderConfiguration, ModelConfiguration) throws -> Void
+  ) -> ModelFamily {
+    ModelFamily(modelType: modelType, className: className, gguf: gguf) { source, family, task in
+      var decoder = try DecoderConfiguration(source, className: className)
+      try configure(&decoder, source)
+      return switch task {
+      case .causalLM: try DecoderForCausalLM(decoder, family: family)
+      case .sequenceClassification: try DecoderForSequenceClassification(decoder, family: family)
+      }
+    }
+  }
 }
 
 /// The sizes and switches of a decoder; each family reads them from its `config.json`.

@@ -1,8 +1,8 @@
 import JSON
 import NeuralNetworks
 
-/// A model whose layers can stand in another order, be left out, or be repeated, as `layer_replication` asks for.
-public protocol LayerArranging: CausalLanguageModel {
+/// A backbone whose layers can stand in another order, be left out, or be repeated, as `layer_replication` asks for.
+public protocol LayerArranging: Backbone {
   /// For each layer in use, the one of the checkpoint that its parameters are from.
   var layerSources: [Int] { get }
 
@@ -21,10 +21,10 @@ public struct LayerArrangement {
   let sources: [Int]
 }
 
-extension CausalLanguageModel {
+extension PretrainedModel {
   /// What `config.json` must say when layers are not those of the checkpoint: their number, and what it lists for each.
   func applyArrangement(to json: inout JSONValue) {
-    guard let arranging = self as? any LayerArranging else { return }
+    guard let arranging = backbone as? any LayerArranging else { return }
     let sources = arranging.layerSources
     let count = json["num_hidden_layers"]?.intValue
     guard let count, sources != Array(0..<count) else { return }

@@ -6,22 +6,25 @@ import NeuralNetworks
 public struct ModelFamily: Sendable {
   /// `model_type` in `config.json`.
   public let modelType: String
-  /// The class name in `architectures`.
-  public let architecture: String
-  /// Builds the tree; weights are filled in afterwards.
-  public let make: @Sendable (ModelConfiguration, ModelFamily) throws -> any CausalLanguageModel
+  /// What Hugging Face's class names begin with: `Llama`.
+  public let className: String
+  /// Builds the tree of a task's model; weights are filled in afterwards.
+  public let make: @Sendable (ModelConfiguration, ModelFamily, ModelTask) throws -> any PretrainedModel
   /// How GGUF files of this family are read; nil when there are none.
   public let gguf: GGUFArchitecture?
 
   public init(
-    modelType: String, architecture: String, gguf: GGUFArchitecture? = nil,
-    make: @escaping @Sendable (ModelConfiguration, ModelFamily) throws -> any CausalLanguageModel
+    modelType: String, className: String, gguf: GGUFArchitecture? = nil,
+    make: @escaping @Sendable (ModelConfiguration, ModelFamily, ModelTask) throws -> any PretrainedModel
   ) {
     self.modelType = modelType
-    self.architecture = architecture
+    self.className = className
     self.make = make
     self.gguf = gguf
   }
+
+  /// The class name of a task's model, as `architectures` has it: `LlamaForCausalLM`.
+  public func architecture(_ task: ModelTask) -> String { className + task.classSuffix }
 
   /// Every family that Graft can load.
   public static let catalogue: [ModelFamily] = [.llama, .qwen2]

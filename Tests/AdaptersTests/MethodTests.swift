@@ -82,7 +82,7 @@ import Torch
   }
 
   private func expectSameParameters(
-    _ found: any CausalLanguageModel, _ wanted: any CausalLanguageModel,
+    _ found: any PretrainedModel, _ wanted: any PretrainedModel,
     location: SourceLocation = #_sourceLocation
   ) throws {
     let (ours, theirs) = (found.namedParameters(), wanted.namedParameters())

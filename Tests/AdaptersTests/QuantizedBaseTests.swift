@@ -44,7 +44,7 @@ import Torch
     let loss = try causalLossSum(
       hidden: hidden,
       supervision: Supervision(labels: labels, offsets: input.layout.offsets, ignoreIndex: -100),
-      head: model.base.outputEmbedding)
+      head: model.base.head)
     try loss.backward()
     var gradients: [String: Tensor] = [:]
     for (key, parameter) in model.trainableParameters { gradients[key] = parameter.value.gradient }

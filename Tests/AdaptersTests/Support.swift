@@ -58,7 +58,7 @@ struct AdapterFixture {
   }
 
   /// The largest difference from what PEFT computed under `key`, relative to its largest logit.
-  func error(_ model: any CausalLanguageModel, _ key: String) throws -> Double {
+  func error(_ model: any PretrainedModel, _ key: String) throws -> Double {
     try withoutGradient {
       let input = try ModelInput(sequences)
       let logits = try model.logits(input)
@@ -69,7 +69,7 @@ struct AdapterFixture {
   }
 
   /// All logits, to be compared with others of the same computation.
-  func logits(_ model: any CausalLanguageModel) throws -> [Float] {
+  func logits(_ model: any PretrainedModel) throws -> [Float] {
     try withoutGradient { try model.logits(ModelInput(sequences)).floats() }
   }
 }
@@ -94,12 +94,12 @@ func expectError(
 }
 
 /// The mean loss of every next token, for gradients.
-func loss(_ model: any CausalLanguageModel, _ sequences: [[Int32]]) throws -> Tensor {
+func loss(_ model: any PretrainedModel, _ sequences: [[Int32]]) throws -> Tensor {
   let input = try ModelInput(sequences)
   let supervision = Supervision(
     labels: sequences.flatMap { $0 }, offsets: input.layout.offsets, ignoreIndex: -100)
   let sum = try causalLossSum(
-    hidden: model.hiddenStates(input), supervision: supervision, head: model.outputEmbedding)
+    hidden: model.hiddenStates(input), supervision: supervision, head: model.head)
   return try sum / Double(supervision.count)
 }
 

@@ -22,7 +22,7 @@ import Torch
   @Test("generation through a cache continues as PEFT's model does", arguments: generatingFixtures)
   func generation(_ name: String) throws {
     let adapter = try AdapterFixture(name)
-    let model = try adapter.load().base
+    let model = try adapter.load().causalLanguageModel()
     let (sequences, virtual) = (try adapter.sequences, model.virtualTokens?.count ?? 0)
     let wanted = try (0..<2).map { try adapter.expected.tensor("generated.\($0)").integers() }
     let cache = model.makeCache(sequenceCount: 2)
@@ -42,7 +42,7 @@ import Torch
     arguments: generatingFixtures)
   func cachedInPieces(_ name: String) throws {
     let adapter = try AdapterFixture(name)
-    let model = try adapter.load().base
+    let model = try adapter.load().causalLanguageModel()
     let sequences = try adapter.sequences
     let cache = model.makeCache(sequenceCount: 2)
     var found: [[Tensor]] = [[], []]

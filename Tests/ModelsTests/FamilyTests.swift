@@ -198,7 +198,7 @@ import Torch
     for name in try treeNames {
       let configuration = try treeConfiguration(name)
       let family = try ModelFamily.of(configuration)
-      let model = try family.make(configuration, family)
+      let model = try family.make(configuration, family, .causalLM)
       let wanted = try String(contentsOf: fixture("trees/\(name).txt"), encoding: .utf8)
       #expect(model.description + "\n" == wanted, "\(name)")
       #expect(model.parameterCount == counts[name]?.intValue, "\(name)")

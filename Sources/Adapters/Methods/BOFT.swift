@@ -97,7 +97,7 @@ public struct BOFTConfig: AdapterConfiguration, Hashable {
     ]) { $1 }
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let method = LinearMethod(
       name: "BOFT", targets: targets, defaults: DefaultTargets.attention, modulesToSave: common.modulesToSave,
       biases: bias)

@@ -58,7 +58,7 @@ public struct BitFitConfig: AdapterConfiguration, Hashable {
       .merging(["create_biases": .bool(createBiases)]) { $1 }
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let biases = model.namedModules().compactMap { path, module -> (path: String, bias: Parameter)? in
       for case (name: "bias", part: .parameter(let bias)) in module.parts { return (path, bias) }
       return nil
@@ -71,7 +71,7 @@ public struct BitFitConfig: AdapterConfiguration, Hashable {
     // Without target_modules: what has a bias already, and with create_biases what can get one.
     let everything = Set(biases.map(\.path)).union(
       createBiases
-        ? model.namedModules().filter { $0.module is Linear && $0.module !== model.outputEmbedding }.map(
+        ? model.namedModules().filter { $0.module is Linear && $0.module !== model.head }.map(
           \.path) : [])
     let targets = TargetModules(
       targetModules: targetModules ?? .names(model.namedModules().map(\.path).filter(everything.contains)),

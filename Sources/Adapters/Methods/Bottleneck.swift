@@ -130,7 +130,7 @@ public struct BottleneckConfig: AdapterConfiguration, Hashable {
 
   // MARK: The adapter
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let width = Double(model.hiddenSize) / reductionFactor
     guard width >= 1, width <= 1e6 else {
       throw AdapterError(
@@ -145,8 +145,7 @@ public struct BottleneckConfig: AdapterConfiguration, Hashable {
     return ComposedAdapter(targets: parts.map(\.path), parts: parts)
   }
 
-  private func sublayers(of model: any CausalLanguageModel) throws -> [(path: String, sublayer: any Sublayer)]
-  {
+  private func sublayers(of model: any PretrainedModel) throws -> [(path: String, sublayer: any Sublayer)] {
     let all = model.namedModules().compactMap { path, module in
       (module as? any Sublayer).map { (path: path, sublayer: $0, layer: path.firstNumber) }
     }

@@ -60,7 +60,7 @@ public struct FullFineTuningConfig: AdapterConfiguration, Hashable {
     ]
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let isPacked = { (module: Module) in (module as? Linear).map { $0.weight.parameter == nil } ?? false }
     if let packed = model.namedModules().first(where: { isPacked($0.module) }) {
       throw AdapterError(
@@ -82,8 +82,11 @@ public struct FullFineTuningConfig: AdapterConfiguration, Hashable {
           + "are called \(named.prefix(3).map(\.path).joined(separator: ", ")), …; `graft inspect` prints all names."
       )
     }
-    let chosen = named.filter { path, _ in
+    let newHead = (model as? any SequenceClassificationModel)?.hasNewHead ?? false
+    let chosen = named.filter { path, parameter in
       if numTrainableLayers == nil, patterns == nil { return true }
+      // Without training it would stay as random as it is.
+      if newHead, model.head.parameters().contains(where: { $0 === parameter }) { return true }
       if let layers = numTrainableLayers, let block = Self.blockIndex(path),
         block >= model.layerCount - layers
       {
@@ -102,7 +105,7 @@ public struct FullFineTuningConfig: AdapterConfiguration, Hashable {
 
 /// The trained parameters of one model in place of its own.
 final class FullFineTuning: ComposedAdapter {
-  private let model: any CausalLanguageModel
+  private let model: any PretrainedModel
   /// Every parameter by its name in the model's files.
   private let all: [(path: String, parameter: Parameter)]
   private let copies: [String: Parameter]
@@ -111,7 +114,7 @@ final class FullFineTuning: ComposedAdapter {
 
   init(
     trained: [(path: String, parameter: Parameter)], all: [(path: String, parameter: Parameter)],
-    model: any CausalLanguageModel
+    model: any PretrainedModel
   ) throws {
     // In the parameter itself, so that what is tied stays tied.
     let parts = try trained.map { try ParameterReplacement(key: $0.path, place: .parameter($0.parameter)) }

@@ -74,7 +74,7 @@ public struct IA3Config: AdapterConfiguration, Hashable {
     ]) { $1 }
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let method = LinearMethod(
       name: "IA3", targets: targets, defaults: DefaultTargets.ia3, modulesToSave: common.modulesToSave)
     return try method.adapter(for: model) { path, layer in
@@ -84,7 +84,7 @@ public struct IA3Config: AdapterConfiguration, Hashable {
   }
 
   /// Lists are compared with the end of the path, dot or not, as PEFT does.
-  private func isFeedForward(_ path: String, in model: any CausalLanguageModel) throws -> Bool {
+  private func isFeedForward(_ path: String, in model: any PretrainedModel) throws -> Bool {
     switch feedforwardModules {
     case .names(let names)?: return names.contains { path.hasSuffix($0) }
     case let selection?: return try selection.matches(path, in: model)

@@ -41,7 +41,7 @@ public struct LNTuningConfig: AdapterConfiguration, Hashable {
 
   public var ownFields: OrderedDictionary<String, JSONValue> { targets.fields(byLayer: false) }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let chosen = try targets.resolve(
       in: model, defaults: DefaultTargets.norms, modulesToSave: common.modulesToSave)
     let parts = try chosen.flatMap { path, _ in
@@ -58,7 +58,7 @@ public struct LNTuningConfig: AdapterConfiguration, Hashable {
     }
     // PEFT stores an embedding that is targeted with the adapter.
     let companions = try chosen.compactMap { path, module -> (key: String, tensor: Tensor)? in
-      if let layer = module as? Linear, layer === model.outputEmbedding {
+      if let layer = module as? Linear, layer === model.head {
         return ("\(path).base_layer.weight", try layer.weight.dense())
       }
       return try (module as? Embedding).map { ("\(path).base_layer.weight", try $0.dense()) }

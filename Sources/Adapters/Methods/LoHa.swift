@@ -46,7 +46,7 @@ public struct LoHaConfig: AdapterConfiguration, Hashable {
     settings.fields.merging(["init_weights": .bool(initWeights)]) { $1 }
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let method = LinearMethod(
       name: "LoHa", targets: settings.targets, defaults: DefaultTargets.attention,
       modulesToSave: common.modulesToSave)

@@ -93,7 +93,7 @@ public struct LoKrConfig: AdapterConfiguration, Hashable {
     ]) { $1 }
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let method = LinearMethod(
       name: "LoKr", targets: settings.targets, defaults: DefaultTargets.attention,
       modulesToSave: common.modulesToSave)

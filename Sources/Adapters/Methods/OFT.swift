@@ -115,7 +115,7 @@ public struct OFTConfig: AdapterConfiguration, Hashable {
     ]) { $1 }
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let chosen = try targets.resolve(
       in: model, defaults: DefaultTargets.attention, modulesToSave: common.modulesToSave)
     var parts: [any AdapterPart] = []
@@ -125,7 +125,7 @@ public struct OFTConfig: AdapterConfiguration, Hashable {
       case let layer as Linear:
         let rotation = try OFTRotation(width: layer.inFeatures, self, device: model.device)
         parts.append(LinearPart(path: path, layer: layer, change: OFTLinear(rotation)))
-        if layer === model.outputEmbedding {
+        if layer === model.head {
           companions.append(("\(path).base_layer.weight", try layer.weight.dense()))
         }
       case let table as Embedding:

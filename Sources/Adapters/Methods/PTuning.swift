@@ -101,12 +101,12 @@ public struct PromptEncoderConfig: AdapterConfiguration, Hashable {
 
   public var virtualTokenCount: Int { virtualTokens.count }
 
-  public mutating func complete(for model: any CausalLanguageModel) throws {
+  public mutating func complete(for model: any PretrainedModel) throws {
     try virtualTokens.complete(for: model, areKeysAndValues: false)
     encoderHiddenSize = encoderHiddenSize ?? model.hiddenSize
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let encoder = try PromptEncoder(self, width: model.hiddenSize, device: model.device)
     return VirtualTokenAdapter(encoder, count: virtualTokens.count, width: model.hiddenSize, model: model) {
       .embeddings($0)

@@ -74,12 +74,12 @@ public struct PrefixTuningConfig: AdapterConfiguration, Hashable {
 
   public var virtualTokenCount: Int { virtualTokens.count }
 
-  public mutating func complete(for model: any CausalLanguageModel) throws {
+  public mutating func complete(for model: any PretrainedModel) throws {
     try virtualTokens.complete(for: model, areKeysAndValues: true)
     encoderHiddenSize = encoderHiddenSize ?? virtualTokens.tokenDim
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let (layers, attention, count) = (model.layerCount, model.attentionShape, virtualTokens.count)
     let (heads, features) = (attention.keyValueHeadCount, attention.headDimension)
     let encoder = try PrefixEncoder(

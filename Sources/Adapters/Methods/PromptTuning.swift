@@ -96,20 +96,20 @@ public struct PromptTuningConfig: AdapterConfiguration, Hashable {
     promptTuningInitTokens = try encode(promptTuningInitText)
   }
 
-  public mutating func complete(for model: any CausalLanguageModel) throws {
+  public mutating func complete(for model: any PretrainedModel) throws {
     try virtualTokens.complete(for: model, areKeysAndValues: false)
   }
 
   // MARK: The adapter
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let encoder = PromptEmbedding(embedding: try startingTable(model))
     return VirtualTokenAdapter(encoder, count: virtualTokens.count, width: model.hiddenSize, model: model) {
       .embeddings($0)
     }
   }
 
-  private func startingTable(_ model: any CausalLanguageModel) throws -> Embedding {
+  private func startingTable(_ model: any PretrainedModel) throws -> Embedding {
     let count = virtualTokens.count
     let tokens: [Int64]
     switch promptTuningInit {

@@ -92,7 +92,7 @@ public struct VeRAConfig: AdapterConfiguration, Hashable {
     ]) { $1 }
   }
 
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     let method = LinearMethod(
       name: "VeRA", targets: targets,
       defaults: DefaultTargets.attention(changing: ["phi": ["q_proj", "v_proj"]]),

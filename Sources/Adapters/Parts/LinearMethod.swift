@@ -15,7 +15,7 @@ struct LinearMethod {
   /// The linear layers that are meant, in the model's order.
   ///
   /// - Throws: ``AdapterError`` when nothing is matched, or something that is no linear layer.
-  func layers(in model: any CausalLanguageModel) throws -> [(path: String, layer: Linear)] {
+  func layers(in model: any PretrainedModel) throws -> [(path: String, layer: Linear)] {
     try targets.resolve(in: model, defaults: defaults, modulesToSave: modulesToSave).map { path, module in
       guard let layer = module as? Linear else {
         throw AdapterError(
@@ -28,7 +28,7 @@ struct LinearMethod {
 
   /// One part for every layer, and one for every trained bias.
   func parts(
-    in model: any CausalLanguageModel, change: (_ path: String, _ layer: Linear) throws -> any LinearChange
+    in model: any PretrainedModel, change: (_ path: String, _ layer: Linear) throws -> any LinearChange
   ) throws -> (targets: [String], parts: [any AdapterPart], companions: [(key: String, tensor: Tensor)]) {
     let chosen = try layers(in: model)
     let paths = chosen.map(\.path)
@@ -39,14 +39,14 @@ struct LinearMethod {
     }
     parts += try biases.replacements(in: model, beside: paths) as [any AdapterPart]
     // PEFT stores an output embedding that is targeted with the adapter.
-    let companions = try chosen.filter { $0.layer === model.outputEmbedding }.map {
+    let companions = try chosen.filter { $0.layer === model.head }.map {
       (key: "\($0.path).base_layer.weight", tensor: try $0.layer.weight.dense())
     }
     return (paths, parts, companions)
   }
 
   func adapter(
-    for model: any CausalLanguageModel,
+    for model: any PretrainedModel,
     change: (_ path: String, _ layer: Linear) throws -> any LinearChange
   ) throws -> ComposedAdapter {
     let (targets, parts, companions) = try parts(in: model, change: change)

@@ -33,7 +33,7 @@ public enum TrainedBiases: Sendable, Hashable {
   }
 
   /// The biases of `model` that are meant, as PEFT names them beside the modules at `targets`.
-  func replacements(in model: any CausalLanguageModel, beside targets: [String]) throws
+  func replacements(in model: any PretrainedModel, beside targets: [String]) throws
     -> [ParameterReplacement]
   {
     guard self != .none else { return [] }

@@ -23,7 +23,7 @@ protocol VirtualTokenEncoder: Module {
 /// loaded adapter has the vectors for its parameters, and training goes on with those. A run that is taken up again has the
 /// network too, as the Trainer's checkpoints keep it.
 final class VirtualTokenAdapter: Adapter {
-  private unowned let model: any CausalLanguageModel
+  private unowned let model: any PretrainedModel
   private let encoder: any VirtualTokenEncoder
   private let count: Int
   private let width: Int
@@ -43,7 +43,7 @@ final class VirtualTokenAdapter: Adapter {
   ///   - width: elements of each vector.
   ///   - interpret: what vectors `[n, width]` become in the model.
   init(
-    _ encoder: any VirtualTokenEncoder, count: Int, width: Int, model: any CausalLanguageModel,
+    _ encoder: any VirtualTokenEncoder, count: Int, width: Int, model: any PretrainedModel,
     interpret: @escaping (Tensor) throws -> VirtualTokens.Values
   ) {
     self.encoder = encoder

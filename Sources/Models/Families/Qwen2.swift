@@ -1,13 +1,11 @@
 /// Qwen1.5, Qwen2 and Qwen2.5 (Yang et al. 2024, arXiv:2407.10671): Llama's shape with biases on query, key and value,
 /// and in some sizes a sliding window in the upper layers.
 extension ModelFamily {
-  static let qwen2 = ModelFamily(
-    modelType: "qwen2", architecture: "Qwen2ForCausalLM", gguf: GGUFArchitecture(name: "qwen2")
-  ) { source, family in
-    var decoder = try DecoderConfiguration(source, className: "Qwen2")
+  static let qwen2 = decoder(
+    modelType: "qwen2", className: "Qwen2", gguf: GGUFArchitecture(name: "qwen2")
+  ) { decoder, source in
     decoder.queryKeyValueBias = true
     decoder.slidingWindows = try slidingWindows(source, layerCount: decoder.layerCount)
-    return try DecoderForCausalLM(decoder, family: family)
   }
 
   /// `layer_types` when given, else a window from layer `max_window_layers` on.

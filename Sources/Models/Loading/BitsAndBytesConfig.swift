@@ -114,7 +114,7 @@ extension BitsAndBytesConfig {
   }
 
   /// What the storages of a model amount to; nil when none is of bitsandbytes.
-  init?(of model: any CausalLanguageModel) {
+  init?(of model: any PretrainedModel) {
     var found: BitsAndBytesConfig?
     var dense: [String] = []
     for (path, module) in model.namedModules() {
@@ -131,7 +131,7 @@ extension BitsAndBytesConfig {
     }
     guard var found else { return nil }
     // The output embedding alone needs no mention.
-    if dense.contains(where: { model.module(at: $0) !== model.outputEmbedding }) { found.skipModules = dense }
+    if dense.contains(where: { model.module(at: $0) !== model.head }) { found.skipModules = dense }
     self = found
   }
 }

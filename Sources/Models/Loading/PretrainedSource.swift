@@ -13,8 +13,14 @@ public struct PretrainedSource: Sendable {
   /// The directory or the file.
   public let url: URL
   public let layout: Layout
-  public let configuration: ModelConfiguration
+  public var configuration: ModelConfiguration
   public let family: ModelFamily
+
+  /// What the stored model is for, by its class in `architectures`; a model that names none predicts tokens.
+  public var task: ModelTask {
+    let name = configuration.json["architectures"]?[0]?.stringValue ?? ""
+    return ModelTask.allCases.first { name.hasSuffix($0.classSuffix) } ?? .causalLM
+  }
 
   private let checkpoint: any CheckpointReader
   /// Names in the model → names in the file.
@@ -70,7 +76,7 @@ public struct PretrainedSource: Sendable {
     layout = .gguf(file)
     self.family = family
     var configuration = try architecture.configuration(
-      of: file, modelType: family.modelType, architecture: family.architecture)
+      of: file, modelType: family.modelType, architecture: family.architecture(.causalLM))
     configuration.nameOrPath = file.url.standardizedFileURL.path
     self.configuration = configuration
     checkpoint = file
@@ -79,7 +85,7 @@ public struct PretrainedSource: Sendable {
       architecture.checkpointName(of: $0) == nil && $0 != "rope_freqs.weight"
     }) {
       throw ModelError(
-        "\(file.url.path) holds `\(unknown)`, which a \(family.architecture) does not have. Use the safetensors form of this "
+        "\(file.url.path) holds `\(unknown)`, which a \(family.architecture(.causalLM)) does not have. Use the safetensors form of this "
           + "model.")
     }
     storedNames = Dictionary(

@@ -7,7 +7,7 @@ import Torch
 ///
 /// Quantizing happens weight by weight, so that one dense weight exists at a time.
 struct WeightLoader {
-  let model: any CausalLanguageModel
+  let model: any PretrainedModel
   let source: PretrainedSource
   let dtype: DType
   let device: Device
@@ -18,9 +18,11 @@ struct WeightLoader {
   private let tables: [String: Embedding]
   /// How the checkpoint was quantized.
   private let stored: BitsAndBytesConfig?
+  /// Whether the source is a model of another task, so that it has a head that is left out, and none of the model's.
+  let lacksHead: Bool
 
   init(
-    _ model: any CausalLanguageModel, source: PretrainedSource, dtype: DType, device: Device,
+    _ model: any PretrainedModel, source: PretrainedSource, dtype: DType, device: Device,
     quantization: BaseQuantization?
   ) throws {
     self.model = model
@@ -37,6 +39,7 @@ struct WeightLoader {
     self.layers = layers
     self.tables = tables
     stored = try BitsAndBytesConfig(source.configuration)
+    lacksHead = model.task != source.task
     try checkQuantization()
   }
 
@@ -44,7 +47,7 @@ struct WeightLoader {
   func load() throws {
     let names = try parameterNames()
     for (name, parameter) in names {
-      if let layer = layers[name], !model.tiesEmbeddings || layer !== model.outputEmbedding,
+      if let layer = layers[name], !model.tiesEmbeddings || layer !== model.head,
         let storage = try storage(for: name, of: layer)
       {
         layer.weight = storage
@@ -54,7 +57,7 @@ struct WeightLoader {
         // Before the table changes: whether it is shared is seen by its parameter.
         let isTied = model.tiesEmbeddings && table === model.inputEmbedding
         try table.setTable(matrix, dtype: dtype)
-        if isTied { model.outputEmbedding.weight = GGUFWeight(matrix, dtype: dtype) }
+        if isTied { model.head.weight = GGUFWeight(matrix, dtype: dtype) }
       } else {
         parameter.value = try source.tensor(name, dtype: dtype).to(dtype, device: device)
       }
@@ -73,7 +76,7 @@ struct WeightLoader {
     case .bitsAndBytes(let settings)
     where stored == nil
       && settings.quantizes(
-        String(name.dropLast(".weight".count)), isOutputEmbedding: layer === model.outputEmbedding):
+        String(name.dropLast(".weight".count)), isOutputEmbedding: layer === model.head):
       return try settings.storage(of: source.tensor(name, dtype: dtype)).moved(to: device)
     case .packed:
       return try source.packedMatrix(name).map { GGUFWeight($0, dtype: dtype) }
@@ -114,7 +117,8 @@ struct WeightLoader {
   /// Every parameter once, in the model's order, after checking that names and shapes fit the source.
   private func parameterNames() throws -> [(name: String, parameter: Parameter)] {
     var result: [(name: String, parameter: Parameter)] = []
-    var seen: Set<ObjectIdentifier> = []
+    // A head that the source does not have is made, not read.
+    var seen = lacksHead ? Set(model.head.parameters().map(ObjectIdentifier.init)) : []
     var aliases: Set<String> = []
     for (name, parameter) in model.namedParameters() {
       if seen.insert(ObjectIdentifier(parameter)).inserted {
@@ -134,7 +138,9 @@ struct WeightLoader {
       try source.checkType(name)
     }
     // Older checkpoints store what the model computes by itself.
-    let unused = Set(source.tensorNames).subtracting(used).filter { !$0.hasSuffix("rotary_emb.inv_freq") }
+    let unused = Set(source.tensorNames).subtracting(used).filter {
+      !$0.hasSuffix("rotary_emb.inv_freq") && !isOfOtherHead($0)
+    }
     guard unused.isEmpty else {
       let names = unused.sorted().prefix(3).map { "`\($0)`" }.joined(separator: ", ")
       throw ModelError(
@@ -143,6 +149,11 @@ struct WeightLoader {
       )
     }
     return result
+  }
+
+  /// Whether a stored tensor is of the head that the model has another in the place of.
+  private func isOfOtherHead(_ name: String) -> Bool {
+    lacksHead && source.task.headNames.contains { name.hasPrefix("\($0).") }
   }
 
   private func checkShape(_ name: String, _ wanted: [Int]) throws {

@@ -4,7 +4,7 @@ import Foundation
 import JSON
 import NeuralNetworks
 
-extension CausalLanguageModel {
+extension PretrainedModel {
   /// Writes the model as a Hugging Face directory: `config.json` and `model.safetensors`, in shards when it is large.
   ///
   /// - Parameters:
@@ -15,7 +15,7 @@ extension CausalLanguageModel {
     var seen: Set<ObjectIdentifier> = []
     // A tied parameter is stored once, as transformers does.
     let arranged =
-      (self as? any LayerArranging).map { $0.layerSources != Array(0..<$0.layerSources.count) } ?? false
+      (backbone as? any LayerArranging).map { $0.layerSources != Array(0..<$0.layerSources.count) } ?? false
     for (name, parameter) in namedParameters() {
       // Layers that were repeated share their parameters as well, and are stored each.
       guard seen.insert(ObjectIdentifier(parameter)).inserted || (arranged && name.contains(".layers."))
@@ -29,7 +29,7 @@ extension CausalLanguageModel {
       tensors.append(TensorToWrite(name: "\(path).weight", tensor: try table.dense()))
     }
     for (name, storage) in namedStorages() {
-      if tiesEmbeddings, storage === outputEmbedding.weight { continue }
+      if tiesEmbeddings, storage === head.weight { continue }
       for (name, tensor) in try storage.checkpointTensors(name) {
         tensors.append(TensorToWrite(name: name, tensor: tensor))
       }
@@ -43,7 +43,8 @@ extension CausalLanguageModel {
     if json["dtype"] != nil { json["dtype"] = .string(dtype.torchName) }
     json["quantization_config"] = BitsAndBytesConfig(of: self)?.json
     // What a merged adapter may have changed.
-    json["tie_word_embeddings"] = .bool(tiesEmbeddings)
+    if task == .causalLM { json["tie_word_embeddings"] = .bool(tiesEmbeddings) }
+    complete(&json)
     applyArrangement(to: &json)
     try AtomicFile.write(
       Data((json.serialized(indent: 2) + "\n").utf8), to: directory.appendingPathComponent("config.json"))

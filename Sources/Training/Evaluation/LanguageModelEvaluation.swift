@@ -70,7 +70,7 @@ public struct LanguageModelEvaluation {
     progress: (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws -> [Answer] {
     let questions = try questions(in: file, format: format, limit: limit)
-    let generator = Generator(model.base, tokenizer: tokenizer)
+    let generator = try Generator(model.causalLanguageModel(), tokenizer: tokenizer)
     // Prompts of about the same length together; the answers go back to their places.
     let order = questions.indices.sorted { questions[$0].tokens.count < questions[$1].tokens.count }
     var answers = [Answer?](repeating: nil, count: questions.count)

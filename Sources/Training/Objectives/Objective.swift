@@ -23,7 +23,7 @@ public struct CausalLanguageModeling: Objective {
   public func weight(of batch: Batch) -> Int { batch.supervisedTokens }
 
   public func lossSum(_ model: PEFTModel, _ batch: Batch) throws -> Tensor {
-    let base = model.base
+    let base = try model.causalLanguageModel()
     let offsets = batch.offsets.map(Int.init)
     let input = try ModelInput(
       tokens: Tensor(batch.tokens.map(Int64.init), device: base.device),

@@ -19,8 +19,12 @@ struct DecoderActivations {
   /// The cross-entropy's piece of the logits.
   private static let logitsPiece = 64 << 20
 
-  init(_ model: DecoderForCausalLM, elementSize: Int, isTraining: Bool, checkpointing: Bool) throws {
-    let layers = model.model.layers
+  /// - Parameter decoder: the backbone of `model`.
+  init(
+    _ model: any PretrainedModel, _ decoder: DecoderModel, elementSize: Int, isTraining: Bool,
+    checkpointing: Bool
+  ) throws {
+    let layers = decoder.layers
     self.elementSize = elementSize
     self.checkpointing = checkpointing
     let heads = try model.configuration.integer("num_attention_heads")
@@ -34,7 +38,7 @@ struct DecoderActivations {
     largestLayer = perLayer.max() ?? 0
     let hidden = model.inputEmbedding.weight.shape[1] * elementSize
     self.hidden = hidden
-    vocabulary = model.outputEmbedding.outFeatures * elementSize
+    vocabulary = model.head.outFeatures * elementSize
     // The gradients of gate, up, their product and the layer's output, of which all four live in the MLP's backward.
     transient = layers.map { hidden + 3 * $0.mlp.gateProj.outFeatures * elementSize }.max() ?? 0
     // Cosines and sines in fp32.

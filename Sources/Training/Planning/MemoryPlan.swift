@@ -60,14 +60,15 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
   }
 
   /// - Parameters:
-  ///   - model: a tree of shapes (`AutoModelForCausalLM.structure`) with its adapters.
+  ///   - model: a tree of shapes (`AutoModel.structure`) with its adapters.
   ///   - format: how the weights are held.
   ///   - program: bytes that the process takes before the model is loaded.
   /// - Throws: ``TrainingError`` for a model that is no decoder, `ConfigurationError` for the optimizer's options.
   public init(
     _ model: PEFTModel, arguments: TrainingArguments, format: WeightFormat, batch: Batch, program: Int = 0
   ) throws {
-    guard let decoder = model.base as? DecoderForCausalLM else {
+    let base = model.base
+    guard let decoder = base.backbone as? DecoderModel else {
       throw TrainingError(
         "`graft plan` knows what decoders take, and this is a \(model.base.typeName). Try a few steps (`--set max_steps=3`): "
           + "the progress shows the memory.")
@@ -80,8 +81,8 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     // Without what adapters put in the place of weights.
     let active = model.activeAdapters
     try model.setAdapters([])
-    weights = decoder.parameters().reduce(0) { sum, parameter in
-      sum + format.bytes(of: parameter.shape, isPacked: decoder.isPacked(parameter))
+    weights = base.parameters().reduce(0) { sum, parameter in
+      sum + format.bytes(of: parameter.shape, isPacked: base.isPacked(parameter))
     }
     try model.setAdapters(active)
 
@@ -95,7 +96,7 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     isPaged = arguments.optim.entry.isPaged
 
     let shape = try DecoderActivations(
-      decoder, elementSize: format.computeType.byteCount, isTraining: true,
+      base, decoder, elementSize: format.computeType.byteCount, isTraining: true,
       checkpointing: arguments.gradientCheckpointing)
     activations = shape.kept(batch)
     workspace = shape.workspace(batch)
@@ -103,11 +104,11 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
   }
 }
 
-extension DecoderForCausalLM {
-  /// Quantization leaves embeddings, norms, biases and the output embedding as they are, as bitsandbytes does.
+extension PretrainedModel {
+  /// Quantization leaves embeddings, norms, biases and the head as they are, as bitsandbytes does.
   fileprivate func isPacked(_ parameter: Parameter) -> Bool {
     parameter.shape.count == 2 && parameter !== inputEmbedding.weight
-      && parameter !== outputEmbedding.weight.parameter
+      && parameter !== head.weight.parameter
   }
 }
 

@@ -188,9 +188,9 @@ private struct ModelStructure {
     }
   }
 
-  func make() throws -> any CausalLanguageModel {
-    if let source { return try AutoModelForCausalLM.structure(source) }
-    return try family.make(configuration, family)
+  func make() throws -> any PretrainedModel {
+    if let source { return try AutoModel.structure(source, task: .causalLM) }
+    return try family.make(configuration, family, .causalLM)
   }
 
   /// Nil when there is none beside the configuration.

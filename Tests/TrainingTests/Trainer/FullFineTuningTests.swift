@@ -22,7 +22,7 @@ extension TrainerTests {
         model: PEFTModel(base, configuration), arguments: run.arguments, trainDataset: ExampleList(run.rows))
     }
 
-    private func logits(_ model: any CausalLanguageModel) throws -> [Float] {
+    private func logits(_ model: any PretrainedModel) throws -> [Float] {
       try withoutGradient { try model.logits(ModelInput([[3, 9, 27], [61, 5]])).floats() }
     }
 

@@ -27,8 +27,8 @@ final class LayerReplicationPart: AdapterPart {
   private var isInserted = false
 
   /// - Throws: ``AdapterError`` for layers that the model does not have, and for models that cannot be arranged anew.
-  init(_ model: any CausalLanguageModel, _ ranges: [Range<Int>]) throws {
-    guard let arranging = model as? any LayerArranging else {
+  init(_ model: any PretrainedModel, _ ranges: [Range<Int>]) throws {
+    guard let arranging = model.backbone as? any LayerArranging else {
       throw AdapterError(
         "`layer_replication` cannot be used with a \(model.typeName), whose layers have fixed places.")
     }

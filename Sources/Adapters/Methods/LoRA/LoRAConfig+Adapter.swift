@@ -3,7 +3,7 @@ import NeuralNetworks
 import Torch
 
 extension LoRAConfig {
-  public func makeAdapter(for model: any CausalLanguageModel) throws -> any Adapter {
+  public func makeAdapter(for model: any PretrainedModel) throws -> any Adapter {
     try validate()
     guard let layerReplication else { return try composed(for: model, parts: []) }
     // Targets are those of the layers as they will be.
@@ -13,7 +13,7 @@ extension LoRAConfig {
     return try composed(for: model, parts: [replication])
   }
 
-  private func composed(for model: any CausalLanguageModel, parts first: [any AdapterPart]) throws
+  private func composed(for model: any PretrainedModel, parts first: [any AdapterPart]) throws
     -> ComposedAdapter
   {
     let chosen = try chosenModules(of: model)
@@ -23,7 +23,7 @@ extension LoRAConfig {
       switch module {
       case let layer as Linear:
         parts.append(LinearPart(path: path, layer: layer, change: try change(of: layer, at: path, in: model)))
-        if layer === model.outputEmbedding {
+        if layer === model.head {
           companions.append(("\(path).base_layer.weight", try layer.weight.dense()))
         }
       case let table as Embedding:
@@ -56,7 +56,7 @@ extension LoRAConfig {
     return ComposedAdapter(targets: paths, parts: parts, companions: companions)
   }
 
-  private func change(of layer: Linear, at path: String, in model: any CausalLanguageModel) throws
+  private func change(of layer: Linear, at path: String, in model: any PretrainedModel) throws
     -> any LinearChange
   {
     let (rank, scale) = try rankAndScale(path)
@@ -65,7 +65,7 @@ extension LoRAConfig {
     return try useDoRA ? DoRALinear(lora, layer: layer) : lora
   }
 
-  private func biasReplacements(in model: any CausalLanguageModel, beside targeted: Set<String>) throws
+  private func biasReplacements(in model: any PretrainedModel, beside targeted: Set<String>) throws
     -> [ParameterReplacement]
   {
     guard bias != .none else { return [] }
@@ -81,21 +81,21 @@ extension LoRAConfig {
   // MARK: Tied embeddings
 
   /// The modules to change; where tied embeddings are to stay tied, the input embedding stands for both.
-  private func chosenModules(of model: any CausalLanguageModel) throws
+  private func chosenModules(of model: any PretrainedModel) throws
     -> (targets: [(path: String, module: Module)], tiedHead: String?)
   {
     let chosen = try targets.resolve(
       in: model, defaults: LoRAConfig.defaultTargets, modulesToSave: common.modulesToSave)
-    let ends = chosen.filter { $0.module === model.inputEmbedding || $0.module === model.outputEmbedding }
+    let ends = chosen.filter { $0.module === model.inputEmbedding || $0.module === model.head }
     guard common.ensureWeightTying, model.tiesEmbeddings, !ends.isEmpty else { return (chosen, nil) }
     let modules = model.namedModules()
     let input = modules.first { $0.module === model.inputEmbedding }!
-    let head = modules.first { $0.module === model.outputEmbedding }!
+    let head = modules.first { $0.module === model.head }!
     let others = chosen.filter { $0.module !== input.module && $0.module !== head.module }
     return ([input] + others, head.path)
   }
 
-  private func tiedHead(of model: any CausalLanguageModel, at path: String, _ embedding: LoRAEmbedding) throws
+  private func tiedHead(of model: any PretrainedModel, at path: String, _ embedding: LoRAEmbedding) throws
     -> TiedHeadPart
   {
     guard !useDoRA else {
@@ -106,7 +106,7 @@ extension LoRAConfig {
     }
     let change = TiedLoRAHead(embedding)
     return TiedHeadPart(
-      path: path, head: model.outputEmbedding, table: model.inputEmbedding, change: change,
+      path: path, head: model.head, table: model.inputEmbedding, change: change,
       copies: change.copies)
   }
 }

@@ -38,18 +38,18 @@ extension TrainableTokens {
   ///
   /// - Parameter taken: paths that something else of the adapter trains.
   /// - Throws: ``AdapterError`` for layers and tokens that the model does not have.
-  func parts(for model: any CausalLanguageModel, taken: Set<String>, ensureTying: Bool) throws
+  func parts(for model: any PretrainedModel, taken: Set<String>, ensureTying: Bool) throws
     -> [any AdapterPart]
   {
     let modules = model.namedModules().filter { !$0.path.isEmpty }
     var (input, output): ((path: String, tokens: [Int])?, (path: String, tokens: [Int])?)
     for (name, indices) in layers(of: model) {
       guard let (path, module) = modules.first(where: { $0.path == name || $0.path.hasSuffix("." + name) }),
-        module === model.inputEmbedding || module === model.outputEmbedding
+        module === model.inputEmbedding || module === model.head
       else {
         throw AdapterError(
           "`trainable_token_indices` names `\(name)`, which is not an embedding of this \(model.typeName): those are "
-            + modules.filter { $0.module === model.inputEmbedding || $0.module === model.outputEmbedding }
+            + modules.filter { $0.module === model.inputEmbedding || $0.module === model.head }
             .map { "`\($0.path)`" }.joined(separator: " and ") + ".")
       }
       guard !taken.contains(path) else {
@@ -62,14 +62,14 @@ extension TrainableTokens {
     }
 
     var parts: [any AdapterPart] = []
-    let head = modules.first { $0.module === model.outputEmbedding }
+    let head = modules.first { $0.module === model.head }
     if let input {
       let rows = try TokenRows(input.tokens, of: model.inputEmbedding.dense())
       parts.append(EmbeddingPart(path: input.path, table: model.inputEmbedding, change: TokenEmbedding(rows)))
       if model.tiesEmbeddings, output.map({ $0.tokens == input.tokens }) ?? true {
         parts.append(
           TiedHeadPart(
-            path: head!.path, head: model.outputEmbedding, table: model.inputEmbedding,
+            path: head!.path, head: model.head, table: model.inputEmbedding,
             change: try TokenHead(rows)))
         return parts
       }
@@ -80,15 +80,15 @@ extension TrainableTokens {
       }
     }
     if let output {
-      let rows = try TokenRows(output.tokens, of: model.outputEmbedding.weight.dense())
+      let rows = try TokenRows(output.tokens, of: model.head.weight.dense())
       parts.append(
         LinearPart(
-          path: output.path, layer: model.outputEmbedding, change: try TokenHead(rows, isOwner: true)))
+          path: output.path, layer: model.head, change: try TokenHead(rows, isOwner: true)))
     }
     return parts
   }
 
-  private func layers(of model: any CausalLanguageModel) -> [(name: String, indices: [Int])] {
+  private func layers(of model: any PretrainedModel) -> [(name: String, indices: [Int])] {
     switch self {
     case .byLayer(let layers): layers.map { ($0.key, $0.value) }
     case .inputEmbedding(let indices):

@@ -52,7 +52,7 @@ final class EVASearch {
   /// The directions `[rank, in]` of each layer, by path; none for layers that explain too little to get a rank.
   ///
   /// - Parameter batch: the batch of a number, again from the first when the data are through.
-  func run(over batchCount: Int, _ batch: (Int) throws -> DataBatch, model: any CausalLanguageModel) throws
+  func run(over batchCount: Int, _ batch: (Int) throws -> DataBatch, model: any PretrainedModel) throws
     -> OrderedDictionary<String, Tensor>
   {
     try group(batch(0), model)
@@ -78,7 +78,7 @@ final class EVASearch {
   }
 
   /// Finds out which layers read the same input, by looking at what the first batch gives them.
-  private func group(_ batch: DataBatch, _ model: any CausalLanguageModel) throws {
+  private func group(_ batch: DataBatch, _ model: any PretrainedModel) throws {
     let inputs = try capture(batch, model, at: targets.map(\.layer))
     var first: [ObjectIdentifier: Int] = [:]
     for (index, target) in targets.enumerated() {
@@ -109,7 +109,7 @@ final class EVASearch {
       converged: Array(repeating: false, count: count))
   }
 
-  private func read(_ batch: DataBatch, _ model: any CausalLanguageModel) throws {
+  private func read(_ batch: DataBatch, _ model: any PretrainedModel) throws {
     let running = searches.indices.filter { searches[$0].isRunning }
     let inputs = try capture(batch, model, at: running.map { searches[$0].layer })
     let rows = configuration.useLabelMask ? batch.supervised : Array(0..<batch.input.layout.tokenCount)
@@ -128,14 +128,14 @@ final class EVASearch {
   }
 
   /// Runs the model and keeps what the layers read.
-  private func capture(_ batch: DataBatch, _ model: any CausalLanguageModel, at layers: [Linear]) throws
+  private func capture(_ batch: DataBatch, _ model: any PretrainedModel, at layers: [Linear]) throws
     -> [ObjectIdentifier: Tensor]
   {
     let probes = layers.map { InputProbe($0) }
     defer { for probe in probes { probe.remove() } }
     try withoutGradient {
       let states = try model.hiddenStates(batch.input)
-      if layers.contains(where: { $0 === model.outputEmbedding }) { _ = try model.outputEmbedding(states) }
+      if layers.contains(where: { $0 === model.head }) { _ = try model.head(states) }
     }
     return probes.reduce(into: [:]) { $0[ObjectIdentifier($1.layer)] = $1.input }
   }
