@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--gradient-checkpointing", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.set_verbosity_error()
@@ -66,11 +68,11 @@ def main() -> None:
         }
 
     training = TrainingArguments(
-        output_dir=str(arguments.output), use_cpu=True, bf16=arguments.dtype == "bfloat16", max_steps=arguments.steps,
+        output_dir=str(arguments.output), use_cpu=arguments.device == "cpu", bf16=arguments.dtype == "bfloat16", max_steps=arguments.steps,
         per_device_train_batch_size=arguments.batch, learning_rate=2e-4, lr_scheduler_type="constant",
         logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, optim="adamw_torch",
         remove_unused_columns=False, label_names=["labels"],
-        torch_compile=arguments.compile,
+        torch_compile=arguments.compile, gradient_checkpointing=arguments.gradient_checkpointing,
     )
     with open(arguments.output / "metrics.jsonl", "w") as sink:
         record = Record(sink, rows, arguments.batch)
