@@ -280,13 +280,16 @@ public final class Trainer {
   }
 
   private func lossIsNotFinite(_ value: Double) -> TrainingError {
-    diverged("The loss became \(value) at step \(state.globalStep + 1).")
+    diverged("The loss became \(Self.name(value)) at step \(state.globalStep + 1).")
   }
 
   private func gradientIsNotFinite(_ norm: Double, _ parameter: String) -> TrainingError {
     diverged(
-      "The gradient norm became \(norm) at step \(state.globalStep + 1), by the gradient of `\(parameter)`.")
+      "The gradient norm became \(Self.name(norm)) at step \(state.globalStep + 1), by the gradient of `\(parameter)`.")
   }
+
+  /// Without the bits of a NaN, which nobody wants to know.
+  private static func name(_ value: Double) -> String { value.isNaN ? "nan" : "\(value)" }
 
   private func overflowsAlways(_ parameter: String) -> TrainingError {
     diverged(
