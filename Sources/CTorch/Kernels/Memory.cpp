@@ -49,10 +49,11 @@ class CachingAllocator final : public c10::Allocator {
     std::memcpy(destination, source, count);
   }
 
-  /// Returns all that is free to the kernel.
+  /// Returns all that is free to the kernel, and forgets how much was ever needed.
   void release() {
     const std::lock_guard guard(mutex);
     while (!idle.empty()) evictOldest();
+    mostWanted = wantedBytes;
   }
 
   static CachingAllocator& shared() {
@@ -71,12 +72,20 @@ class CachingAllocator final : public c10::Allocator {
     size_t size;
   };
 
+  struct Use {
+    /// The block's size, and how much of it was asked for.
+    size_t size, wanted;
+  };
+
   std::mutex mutex;
-  std::unordered_map<void*, size_t> used;
+  std::unordered_map<void*, Use> used;
   /// Free blocks, the longest unused first, and the same by size.
   std::list<Block> idle;
   std::multimap<size_t, std::list<Block>::iterator> bySize;
-  size_t usedBytes = 0, idleBytes = 0, largestUse = 0;
+  size_t usedBytes = 0, idleBytes = 0;
+  /// What is asked for now, and the most that ever was. Not the sum of the blocks: these may be larger than what was asked
+  /// for, and a bound that counted them would rise with every such use.
+  size_t wantedBytes = 0, mostWanted = 0;
 
   /// Up to the next eighth of a power of two, so that batches of nearly the same length share blocks.
   static size_t roundedSize(size_t count) {
@@ -84,41 +93,43 @@ class CachingAllocator final : public c10::Allocator {
     return (count + step - 1) / step * step;
   }
 
-  void* take(size_t size) {
+  void* take(size_t wanted) {
     const std::lock_guard guard(mutex);
-    const auto found = bySize.lower_bound(size);
-    void* data;
-    if (found != bySize.end() && found->first <= size + size / 2) {
-      data = found->second->data;
-      size = found->first;
+    const auto found = bySize.lower_bound(wanted);
+    Block block{nullptr, wanted};
+    if (found != bySize.end() && found->first <= wanted + wanted / 4) {
+      block = *found->second;
       idle.erase(found->second);
       bySize.erase(found);
-      idleBytes -= size;
-      usedBytes += size;
-    } else {
-      usedBytes += size;
-      largestUse = std::max(largestUse, usedBytes);
-      while (!idle.empty() && usedBytes + idleBytes > largestUse + largestUse / 16) evictOldest();
-      data = map(size);
-      if (data == nullptr) {
-        // Address space or memory is short: what is free goes first.
-        while (!idle.empty()) evictOldest();
-        data = map(size);
-      }
-      if (data == nullptr) usedBytes -= size;
-      TORCH_CHECK_WITH(OutOfMemoryError, data != nullptr, "the system has no ", size, " bytes of memory left");
+      idleBytes -= block.size;
     }
-    used.emplace(data, size);
-    return data;
+    usedBytes += block.size;
+    wantedBytes += wanted;
+    mostWanted = std::max(mostWanted, wantedBytes);
+    while (!idle.empty() && usedBytes + idleBytes > mostWanted + mostWanted / 16) evictOldest();
+    if (block.data == nullptr) block.data = map(wanted);
+    if (block.data == nullptr) {
+      // Address space or memory is short: what is free goes first.
+      while (!idle.empty()) evictOldest();
+      block.data = map(wanted);
+    }
+    if (block.data == nullptr) {
+      usedBytes -= wanted;
+      wantedBytes -= wanted;
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "the system has no ", wanted, " bytes of memory left");
+    }
+    used.emplace(block.data, Use{block.size, wanted});
+    return block.data;
   }
 
   void put(void* data) {
     const std::lock_guard guard(mutex);
     const auto found = used.find(data);
     if (found == used.end()) return c10::free_cpu(data);
-    const size_t size = found->second;
+    const auto [size, wanted] = found->second;
     used.erase(found);
     usedBytes -= size;
+    wantedBytes -= wanted;
     idleBytes += size;
     bySize.emplace(size, idle.insert(idle.end(), {data, size}));
   }
