@@ -134,7 +134,7 @@ struct OptimizerTests {
       ("sgd", "momentum", "name=value"), ("sgd", "momentum=2", "from 0.0 to 1.0"),
       ("sgd", "nesterov=true", "needs a momentum"), ("sgd", "nesterov=maybe", "true or false"),
     ] {
-      let text = try message { try arguments(optim, options).validate(hasValidationData: false) }
+      let text = message { try arguments(optim, options).validate(hasValidationData: false) }
       #expect(text.contains("`optim_args`") && text.contains(part), "\(text)")
     }
     #expect(OptimizerChoice("rmsprop") == nil)

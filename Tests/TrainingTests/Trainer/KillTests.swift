@@ -219,7 +219,7 @@ private final class Run {
 
   init(_ program: URL, _ arguments: [String], log: URL) throws {
     self.log = log
-    FileManager.default.createFile(atPath: log.path(percentEncoded: false), contents: nil)
+    try Data().write(to: log)
     let handle = try FileHandle(forWritingTo: log)
     process.executableURL = program
     process.arguments = arguments

@@ -266,7 +266,7 @@ extension TrainerTests {
           #expect(text.contains(file), "\(file) \(kind): \(text)")
           #expect(text.contains("checkpoint-5"), "\(file) \(kind): \(text)")
           if !FileManager.default.fileExists(atPath: path) {
-            FileManager.default.createFile(atPath: path, contents: nil)
+            try Data().write(to: URL(filePath: path))
           }
         }
         try data.write(to: URL(filePath: path))

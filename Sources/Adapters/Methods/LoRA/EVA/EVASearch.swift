@@ -81,7 +81,7 @@ final class EVASearch {
   private func group(_ batch: DataBatch, _ model: any PretrainedModel) throws {
     let inputs = try capture(batch, model, at: targets.map(\.layer))
     var first: [ObjectIdentifier: Int] = [:]
-    for (index, target) in targets.enumerated() {
+    for target in targets {
       guard let input = inputs[ObjectIdentifier(target.layer)] else {
         throw AdapterError("EVA: the model never reads \(target.path); leave it out of target_modules.")
       }
