@@ -11,6 +11,8 @@ public struct PrintedLayer {
       case module(PrintedModule?)
       /// A parameter of the adapter's, nil when it has none there.
       case parameter(shape: [Int]?)
+      /// A tensor that is not trained.
+      case buffer(shape: [Int])
     }
 
     public let name: String
@@ -85,9 +87,35 @@ public struct PrintedLayer {
                 if case .parameter(let shape?) = content { (name, shape) } else { nil }
               })
           ))
+      case .buffer:
+        children.append(
+          (
+            slot.name,
+            .bufferDict(
+              contents.compactMap { name, content in
+                if case .buffer(let shape) = content { (name, shape) } else { nil }
+              })
+          ))
       }
     }
     return PrintedModule(first.name, children: children)
+  }
+}
+
+extension PrintedLayer.Slot {
+  /// A slot for each of `names`, in this order, with the parameter of this name or none.
+  static func parameters(_ names: [String], _ parameters: [(name: String, parameter: Parameter)])
+    -> [PrintedLayer.Slot]
+  {
+    names.map { name in
+      PrintedLayer.Slot(name, .parameter(shape: parameters.first { $0.name == name }?.parameter.shape))
+    }
+  }
+
+  /// A slot for the dropout that OFT and BOFT have.
+  static func multiplicativeDropout(_ name: String, _ probability: Double) -> PrintedLayer.Slot {
+    PrintedLayer.Slot(
+      name, .module(PrintedModule(probability > 0 ? "MultiplicativeDropoutLayer" : "Identity")))
   }
 }
 

@@ -32,12 +32,20 @@ public struct PrintedModule: Hashable, Sendable {
 
   /// Parameters of these shapes under names, `ParameterDict` in PyTorch.
   public static func parameterDict(_ entries: [(name: String, shape: [Int])]) -> PrintedModule {
+    PrintedModule("ParameterDict", tensors("Parameter", entries))
+  }
+
+  /// Tensors of these shapes that are no parameters, `BufferDict` in PEFT.
+  public static func bufferDict(_ entries: [(name: String, shape: [Int])]) -> PrintedModule {
+    PrintedModule("BufferDict", tensors("Buffer", entries))
+  }
+
+  private static func tensors(_ kind: String, _ entries: [(name: String, shape: [Int])]) -> String {
     let lines = entries.map { name, shape in
-      "  (\(name)): Parameter containing: [torch.FloatTensor of size \(shape.map(String.init).joined(separator: "x"))]"
+      "  (\(name)): \(kind) containing: [torch.FloatTensor of size \(shape.map(String.init).joined(separator: "x"))]"
     }
     // One line stands between the parentheses, several below each other.
-    let detail = lines.count > 1 ? "\n\(lines.joined(separator: "\n").indented)\n" : lines.joined()
-    return PrintedModule("ParameterDict", detail)
+    return lines.count > 1 ? "\n\(lines.joined(separator: "\n").indented)\n" : lines.joined()
   }
 
   /// A linear layer's.

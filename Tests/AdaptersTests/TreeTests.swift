@@ -1,5 +1,6 @@
 import Adapters
 import Foundation
+import JSON
 import Models
 import Testing
 
@@ -37,6 +38,23 @@ import Testing
     configuration.common.taskType = nil
     let model = try PEFTModel(base("qwen2-grouped-query"), configuration)
     #expect(model.description == (try tree("tree-dora.txt")))
+  }
+
+  @Test("every method is printed as PEFT prints it")
+  func methods() throws {
+    let cases = try #require(readJSON(fixture("method-trees.json")).arrayValue)
+    let methods = try cases.map { entry in
+      let name = try #require(entry["adapter"]?.stringValue)
+      var fields = try #require(
+        readJSON(fixture(name).appendingPathComponent("adapter_config.json")).objectValue)
+      for (key, value) in entry["changes"]?.objectValue ?? [:] { fields[key] = value }
+      let method = try AdapterMethod.named(#require(fields["peft_type"]?.stringValue), in: name)
+      let model = try PEFTModel(
+        base(AdapterFixture(name).baseName), method.configuration(AdapterFields(fields, source: name)))
+      #expect(model.description == entry["tree"]?.stringValue, "\(name)")
+      return method.peftType
+    }
+    #expect(Set(methods).count == 9)
   }
 
   @Test("a base without adapters is printed as itself")

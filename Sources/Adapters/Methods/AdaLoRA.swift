@@ -253,6 +253,19 @@ final class AdaLoRALinear: LinearChange {
 
   private var dropout: Double { isTraining ? loraDropout : 0 }
 
+  /// With the places of LoRA's other kinds, and the number of triplets, which is a parameter of PEFT's.
+  var printed: PrintedLayer {
+    PrintedLayer(
+      "adalora.SVDLinear",
+      slots: [.init("lora_dropout", .module(.dropout(loraDropout)))]
+        + PrintedLayer.Slot.parameters(
+          ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"], parameters)
+        + [
+          .init("lora_magnitude_vector", .module(nil)), .init("lora_E", .parameter(shape: e.shape)),
+          .init("ranknum", .parameter(shape: [1])),
+        ])
+  }
+
   func forward(_ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor) throws -> Tensor {
     let output = try next(input)
     guard !places.isEmpty else { return output }

@@ -175,6 +175,13 @@ final class BOFTLinear: LinearChange {
 
   /// Rows `[…, in]` times the product of all factors, the last first, or times its transpose.
   private func turn(_ rows: Tensor, back: Bool = false) throws -> Tensor {
+  var printed: PrintedLayer {
+    PrintedLayer(
+      "boft.Linear",
+      slots: [.multiplicativeDropout("boft_dropout", dropout)]
+        + PrintedLayer.Slot.parameters(parameters.map(\.name), parameters))
+  }
+
     let changes = try changes()
     let factors = back ? Array(changes.indices) : changes.indices.reversed()
     var flat = try rows.reshaped(-1, rows.size(-1))

@@ -63,6 +63,25 @@ public struct LNTuningConfig: AdapterConfiguration, Hashable {
       }
       return try (module as? Embedding).map { ("\(path).base_layer.weight", try $0.dense()) }
     }
-    return ComposedAdapter(targets: chosen.map(\.path), parts: parts, companions: companions)
+    return LNTuning(chosen, parts: parts, companions: companions)
+  }
+}
+
+/// LN-tuning on one model: its modules have trained copies beside them.
+final class LNTuning: ComposedAdapter {
+  private let modules: [String: Module]
+
+  init(
+    _ chosen: [(path: String, module: Module)], parts: [any AdapterPart],
+    companions: [(key: String, tensor: Tensor)]
+  ) {
+    modules = Dictionary(uniqueKeysWithValues: chosen.map { ($0.path, $0.module) })
+    super.init(targets: chosen.map(\.path), parts: parts, companions: companions)
+  }
+
+  override func printedLayer(at path: String) -> PrintedLayer? {
+    modules[path].map {
+      PrintedLayer("ln_tuning.LNTuningLayer", slots: [.init("ln_tuning_layers", .module($0.printed()))])
+    }
   }
 }

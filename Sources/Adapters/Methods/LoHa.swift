@@ -80,6 +80,13 @@ final class LoHaLinear: LinearChange {
     Array(zip(["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"], factors))
   }
 
+  /// With the places that convolutions have.
+  var printed: PrintedLayer {
+    PrintedLayer(
+      "loha.Linear",
+      slots: PrintedLayer.Slot.parameters(parameters.map(\.name) + ["hada_t1", "hada_t2"], parameters))
+  }
+
   /// `[out, in]` in fp32.
   private func delta() throws -> Tensor {
     let first = try factors[0].value.matmul(factors[1].value)

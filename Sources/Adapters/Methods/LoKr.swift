@@ -182,6 +182,12 @@ final class LoKrLinear: LinearChange {
 
   var parameters: [(name: String, parameter: Parameter)] { small.named + large.named }
 
+  /// With the place that convolutions have.
+  var printed: PrintedLayer {
+    let names = ["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"]
+    return PrintedLayer("lokr.Linear", slots: PrintedLayer.Slot.parameters(names, parameters))
+  }
+
   func forward(_ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor) throws -> Tensor {
     let output = try next(input)
     guard try settings.keepsModule(isTraining: isTraining) else { return output }

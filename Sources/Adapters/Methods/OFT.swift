@@ -194,6 +194,20 @@ final class OFTRotation {
 
   /// Vectors `[…, width]`, turned, or turned back.
   func callAsFunction(_ vectors: Tensor, back: Bool = false) throws -> Tensor {
+  /// OFT's layers have the places of both kinds; dropout stands at linear layers only.
+  func printed(_ name: String, isEmbedding: Bool) -> PrintedLayer {
+    let module = PrintedModule("OFTRotationModule")
+    return PrintedLayer(
+      name,
+      slots: [
+        .init("oft_R", .module(isEmbedding ? nil : module)),
+        .init("oft_embedding_R", .module(isEmbedding ? module : nil)),
+        isEmbedding
+          ? .init("oft_dropout", .module(nil))
+          : .multiplicativeDropout("oft_dropout", configuration.moduleDropout),
+      ])
+  }
+
     var turn = try change()  // [blocks, size, size]
     if back { turn = try turn.transposed() }
     // x + x (R − I): rounded to bf16, R itself would lose what is near to one.
@@ -257,6 +271,7 @@ final class OFTLinear: LinearChange {
   var parameters: [(name: String, parameter: Parameter)] { [("oft_R.weight", rotation.weight)] }
 
   var isTraining: Bool {
+  var printed: PrintedLayer { rotation.printed("oft.Linear", isEmbedding: false) }
     get { rotation.isTraining }
     set { rotation.isTraining = newValue }
   }
@@ -280,6 +295,7 @@ final class OFTEmbedding: EmbeddingChange {
   var parameters: [(name: String, parameter: Parameter)] { [("oft_embedding_R.weight", rotation.weight)] }
 
   var isTraining: Bool {
+  var printed: PrintedLayer { rotation.printed("oft.Embedding", isEmbedding: true) }
     get { rotation.isTraining }
     set { rotation.isTraining = newValue }
   }

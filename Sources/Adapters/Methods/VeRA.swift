@@ -179,6 +179,18 @@ final class VeRALinear: LinearChange {
     [("vera_lambda_b", outer), ("vera_lambda_d", inner)]
   }
 
+  /// With the shared matrices at every layer.
+  var printed: PrintedLayer {
+    PrintedLayer(
+      "vera.Linear",
+      slots: [PrintedLayer.Slot("vera_dropout", .module(.dropout(dropout)))]
+        + PrintedLayer.Slot.parameters(parameters.map(\.name), parameters)
+        + [
+          PrintedLayer.Slot("vera_A", .buffer(shape: projections.a.shape)),
+          PrintedLayer.Slot("vera_B", .buffer(shape: projections.b.shape)),
+        ])
+  }
+
   private var a: Tensor { get throws { try projections.a.slice(0..<inFeatures, dimension: 1) } }  // [r, in]
   private var b: Tensor { get throws { try projections.b.slice(0..<outFeatures) } }  // [out, r]
 

@@ -17,8 +17,8 @@ import warnings
 import torch
 import transformers
 from peft import (
-    AdaLoraConfig, BOFTConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftModel,
-    VeraConfig,
+    AdaLoraConfig, BOFTConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftConfig,
+    PeftModel, VeraConfig, get_peft_model,
 )
 from safetensors.torch import save_file
 
