@@ -10,6 +10,10 @@ public protocol AdapterConfiguration: Sendable {
   /// PEFT's class around the base model, for the printed tree: `LoraModel`.
   static var tunerName: String { get }
 
+  /// Why several adapters of the method cannot become one, as a relative clause: "whose …"; said of methods that PEFT's
+  /// `add_weighted_adapter` has nothing for.
+  static var obstacleToCombining: String { get }
+
   /// Fields that training decides: a run that is taken up again may differ in them. None by default.
   static var learnedFields: Set<String> { get }
 
@@ -111,6 +115,7 @@ public struct CommonAdapterSettings: Sendable, Hashable {
 }
 
 extension AdapterConfiguration {
+  public static var obstacleToCombining: String { "whose changes do not add up to one of the same form" }
   public static var learnedFields: Set<String> { [] }
   public static var tunerName: String { method.peftType.capitalized + "Model" }
   public var virtualTokenCount: Int { 0 }

@@ -4,11 +4,11 @@ import Foundation
 import Graft
 import Torch
 
-/// `graft combine`: several LoRA adapters into one.
+/// `graft combine`: several adapters of LoRA, or of (IA)³, into one.
 struct CombineCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "combine",
-    abstract: "Combine LoRA adapters of one base into a new one.",
+    abstract: "Combine adapters of one base, of LoRA or (IA)³, into a new one.",
     discussion: """
       The adapters' folders are read and a new folder is written; the base model is not needed. Types, as PEFT's \
       add_weighted_adapter has them:
@@ -22,7 +22,7 @@ struct CombineCommand: AsyncParsableCommand {
         magnitude_prune  the largest entries, summed
 
       All but cat and linear have a form on whole products: ties_svd, dare_linear_svd, dare_ties_svd, \
-      magnitude_prune_svd.
+      magnitude_prune_svd. Adapters of (IA)³ are summed with their weights (linear); weights that sum to 1 keep the base.
 
       EXAMPLE
         graft combine runs/medical runs/polite --weights 1.0,0.5 --combination-type ties --density 0.4 --output both
@@ -36,8 +36,11 @@ struct CombineCommand: AsyncParsableCommand {
   )
   var weights: String?
 
-  @Option(help: "How they are combined: \(CombinationType.allCases.map(\.rawValue).joined(separator: ", ")).")
-  var combinationType = CombinationType.svd
+  @Option(
+    help:
+      "How they are combined: \(CombinationType.allCases.map(\.rawValue).joined(separator: ", ")). Default: svd for LoRA."
+  )
+  var combinationType: CombinationType?
 
   @Option(help: "Share of the entries that stay, for ties, dare and magnitude_prune.")
   var density: Double?
@@ -83,8 +86,9 @@ struct CombineCommand: AsyncParsableCommand {
     let settings = try combination.write(
       adapters.map { URL(fileURLWithPath: $0, isDirectory: true) },
       to: URL(fileURLWithPath: output, isDirectory: true))
-    try Console.result(
-      "wrote \(output): \(adapters.count) adapters by \(combinationType.rawValue), rank \(settings.r)")
+    let type = combinationType ?? (settings is LoRAConfig ? .svd : .linear)
+    let rank = (settings as? LoRAConfig).map { ", rank \($0.r)" } ?? ""
+    try Console.result("wrote \(output): \(adapters.count) adapters by \(type.rawValue)\(rank)")
   }
 }
 

@@ -108,6 +108,47 @@ import Torch
     }
   }
 
+  @Test("(IA)³'s vectors are summed as PEFT sums them, on a model and from files alone")
+  func ia3() throws {
+    let adapter = try AdapterFixture("ia3-combination")
+    let weights = adapter.facts["weights"]?.arrayValue?.compactMap(\.doubleValue) ?? []
+    let names = ["one", "two"]
+    let model = try PEFTModel(base(adapter.baseName))
+    for name in names { try model.loadAdapter("\(adapter.path)/\(name)", name: name) }
+    for type in [nil, CombinationType.linear] {
+      try model.addWeightedAdapter(names, name: "sum", AdapterCombination(type, weights: weights))
+      try model.setAdapter("sum")
+      let values = Dictionary(
+        uniqueKeysWithValues: model.trainableParameters.map { ($0.key, $0.parameter.value) })
+      let wanted = adapter.expected.tensorNames.filter { $0.hasPrefix("combined/") }
+      #expect(Set(wanted.map { String($0.dropFirst("combined/".count)) }) == Set(values.keys))
+      for (key, value) in values {
+        #expect(
+          try relativeError(value.detached(), adapter.expected.tensor("combined/\(key)")) < 1e-6, "\(key)")
+      }
+      #expect(try adapter.error(model.base, "logits") < 1e-5)
+      let settings = try #require(model.configuration("sum") as? IA3Config)
+      for (selection, key) in [
+        (settings.targetModules, "target_modules"), (settings.feedforwardModules, "feedforward_modules"),
+      ] {
+        guard case .names(let found)? = selection else {
+          Issue.record("\(key): no names")
+          continue
+        }
+        #expect(found.sorted() == adapter.facts[key]?.arrayValue?.compactMap(\.stringValue))
+      }
+      try model.deleteAdapter("sum")
+    }
+    try withTemporaryFolder { folder in
+      let output = folder.appendingPathComponent("sum")
+      try AdapterCombination(weights: weights).write(
+        names.map { fixture("ia3-combination/\($0)") }, to: output)
+      let again = try PEFTModel(base(adapter.baseName))
+      try again.loadAdapter(output.path)
+      #expect(try adapter.error(again.base, "logits") < 1e-5)
+    }
+  }
+
   @Test("`cat` with weights of one is what the adapters do together")
   func exactness() throws {
     let model = try model(["one", "two", "three"])
@@ -165,6 +206,19 @@ import Torch
     refused(["one", "two"], .init(.svd, weights: [1, 1], svdClamp: 2), "`svd_clamp`", "quantile")
     refused(["one", "dora"], .init(.cat, weights: [1, 1]), "`dora`", "`use_dora`")
     refused(["one", "pissa"], .init(.cat, weights: [1, 1]), "pissa", "graft convert")
+    for (name, settings, reason) in [
+      ("vera", VeRAConfig(r: 4), "do not add up"), ("oft", OFTConfig(oftBlockSize: 4), "rotations"),
+      ("prompt", PromptTuningConfig(numVirtualTokens: 2), "virtual tokens"),
+      ("norms", LNTuningConfig(), "only one can"),
+    ] as [(String, any AdapterConfiguration, String)] {
+      try model.addAdapter(name, settings)
+      refused([name], .init(weights: [1]), "`\(name)`", reason)
+      refused(
+        ["one", name], .init(weights: [1, 1]), "LORA and \(type(of: settings).method.peftType)", "together")
+    }
+    try model.addAdapter("scales", IA3Config())
+    refused(["scales"], .init(.svd, weights: [1]), "linear", "vectors")
+    refused(["scales"], .init(weights: [1], density: 0.5), "linear", "other options")
     refused(["head", "head2"], .init(.cat, weights: [1, 1]), "`head2`", "`modules_to_save`")
     try model.addWeightedAdapter(
       ["one", "head"], name: "new", AdapterCombination(.cat, weights: [1, 1]))

@@ -1,11 +1,12 @@
 import OrderedCollections
 import Torch
 
-/// Makes one LoRA adapter of several: PEFT's `add_weighted_adapter`.
+/// Makes one adapter of several of LoRA, or of (IA)³: PEFT's `add_weighted_adapter`.
 ///
 /// It works on the adapters alone; no base model is needed.
 public struct AdapterCombination: Sendable {
-  public var type: CombinationType
+  /// Nil is the method's usual one: `svd` for LoRA, and for (IA)³ `linear`, which is all that it has.
+  public var type: CombinationType?
   /// One for each adapter; below zero takes its effect away.
   public var weights: [Double]
   /// The rank after a decomposition; nil is the largest of the adapters'.
@@ -19,7 +20,7 @@ public struct AdapterCombination: Sendable {
   public var seed: UInt64
 
   public init(
-    _ type: CombinationType = .svd, weights: [Double], svdRank: Int? = nil, svdClamp: Double? = nil,
+    _ type: CombinationType? = nil, weights: [Double], svdRank: Int? = nil, svdClamp: Double? = nil,
     density: Double? = nil, majoritySign: MajoritySign = .total, seed: UInt64 = 42
   ) {
     self.type = type
@@ -39,7 +40,7 @@ public struct AdapterCombination: Sendable {
         "There are \(weights.count) `weights` for \(adapterCount) adapters; write one for each.")
     }
     guard weights.allSatisfy(\.isFinite) else { throw AdapterError("`weights` must be finite numbers.") }
-    if type.prunes {
+    if let type, type.prunes {
       guard let density, density > 0, density <= 1 else {
         throw AdapterError(
           "`combination_type: \(type.rawValue)` keeps a share of the entries: write `density` above 0 and at most 1, such as "
@@ -54,14 +55,63 @@ public struct AdapterCombination: Sendable {
     }
   }
 
+  /// An adapter as its files have it.
+  struct Stored {
+    /// For messages.
+    let name: String
+    let configuration: any AdapterConfiguration
+    /// Under complete names.
+    let tensors: [(name: String, tensor: Tensor)]
+  }
+
   /// - Parameter mask: what DARE keeps, for tests.
+  /// - Throws: ``AdapterError`` for adapters that cannot be combined, with the reason.
   func callAsFunction(
-    _ adapters: [(name: String, pairs: LoRAPairs)],
-    mask: ((_ shape: [Int], _ density: Double) throws -> Tensor)? = nil
-  ) throws -> LoRAPairs {
+    _ adapters: [Stored], mask: ((_ shape: [Int], _ density: Double) throws -> Tensor)? = nil
+  ) throws -> (configuration: any AdapterConfiguration, tensors: [(name: String, tensor: Tensor)]) {
     try validate(adapterCount: adapters.count)
+    let methods = OrderedSet(adapters.map { Swift.type(of: $0.configuration).method.peftType })
+    guard methods.count == 1 else {
+      throw AdapterError(
+        "The adapters are of the methods \(methods.joined(separator: " and ")), and those of one method alone can be combined. "
+          + "Put them to work together, or merge one after the other.")
+    }
+    switch adapters[0].configuration {
+    case is LoRAConfig:
+      let combined = try pairs(
+        adapters.compactMap { adapter in
+          try (adapter.configuration as? LoRAConfig).map {
+            (adapter.name, try LoRAPairs(adapter.name, $0, adapter.tensors))
+          }
+        }, mask: mask)
+      return (combined.configuration, combined.tensors)
+    case is IA3Config:
+      guard type == nil || type == .linear, svdRank == nil, svdClamp == nil, density == nil else {
+        throw AdapterError(
+          "(IA)³ has vectors and no products: its adapters are summed with their weights, which is `combination_type: linear` "
+            + "without other options.")
+      }
+      let combined = try IA3Vectors(
+        adapters.compactMap { adapter in
+          try (adapter.configuration as? IA3Config).map {
+            (adapter.name, try IA3Vectors($0, adapter.tensors))
+          }
+        }, weights: weights)
+      return (combined.configuration, combined.tensors)
+    case let other:
+      throw AdapterError(
+        "The adapter `\(adapters[0].name)` is of the method \(methods[0]), \(Swift.type(of: other).obstacleToCombining). "
+          + "Adapters of LORA and of IA3 can be combined; others are put to work together, or merged one after the other."
+      )
+    }
+  }
+
+  private func pairs(
+    _ adapters: [(name: String, pairs: LoRAPairs)],
+    mask: ((_ shape: [Int], _ density: Double) throws -> Tensor)?
+  ) throws -> LoRAPairs {
     // PEFT's: one adapter alone is scaled.
-    let type = adapters.count == 1 ? CombinationType.linear : type
+    let type = adapters.count == 1 ? CombinationType.linear : type ?? .svd
     var arithmetic = TaskArithmetic(type: type, density: density ?? 1, majoritySign: majoritySign)
     if let mask { arithmetic.mask = mask }
     let rank = try rank(of: adapters, type)
@@ -79,12 +129,12 @@ public struct AdapterCombination: Sendable {
             switch type {
             case .cat: try concatenated(pairs)
             case _ where type.decomposes: try decomposed(pairs, arithmetic, rank: rank)
-            default: try summed(path, members, arithmetic)
+            default: try summed(path, members, arithmetic, type)
             }
         }
         return LoRAPairs(
           try configuration(adapters.map(\.pairs), rank: rank, combined), pairs: combined,
-          others: try others(adapters))
+          others: try Self.others(adapters.map { ($0.name, $0.pairs.others) }))
       }
     }
   }
@@ -106,9 +156,9 @@ public struct AdapterCombination: Sendable {
   // MARK: Pairs
 
   /// √|w s| on both sides, the sign on A: the product has w s.
-  private func summed(_ path: String, _ members: [Member], _ arithmetic: TaskArithmetic) throws
-    -> LoRAPairs.Pair
-  {
+  private func summed(
+    _ path: String, _ members: [Member], _ arithmetic: TaskArithmetic, _ type: CombinationType
+  ) throws -> LoRAPairs.Pair {
     if let other = members.first(where: { $0.pair.rank != members[0].pair.rank }) {
       throw AdapterError(
         "At \(path) the ranks of `\(members[0].name)` and `\(other.name)` are \(members[0].pair.rank) and "
@@ -213,13 +263,13 @@ public struct AdapterCombination: Sendable {
     return TargetModules(targetModules: .names(Array(OrderedSet(names.flatMap { $0! }))))
   }
 
-  /// What lies beside the pairs travels with the combination where one adapter alone has it.
-  private func others(_ adapters: [(name: String, pairs: LoRAPairs)]) throws -> [(
+  /// What lies beside an adapter's own travels with the combination where one adapter alone has it.
+  static func others(_ adapters: [(name: String, tensors: [(name: String, tensor: Tensor)])]) throws -> [(
     name: String, tensor: Tensor
   )] {
     var result: OrderedDictionary<String, (owner: String, tensor: Tensor)> = [:]
-    for (name, pairs) in adapters {
-      for (stored, tensor) in pairs.others {
+    for (name, tensors) in adapters {
+      for (stored, tensor) in tensors {
         // Tables of the base, which PEFT stores beside pairs on embeddings, are the same in all.
         if let first = result[stored], !stored.hasSuffix(".base_layer.weight") {
           throw AdapterError(

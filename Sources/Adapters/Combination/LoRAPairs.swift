@@ -30,16 +30,11 @@ struct LoRAPairs {
   ///   - name: the adapter's, for messages.
   ///   - tensors: under the complete names of its file.
   /// - Throws: ``AdapterError`` for adapters that are more than their pairs.
-  init(_ name: String, _ configuration: any AdapterConfiguration, _ tensors: [(name: String, tensor: Tensor)])
+  init(_ name: String, _ configuration: LoRAConfig, _ tensors: [(name: String, tensor: Tensor)])
     throws
   {
     func refuse(_ option: String, _ reason: String) -> AdapterError {
       AdapterError("The adapter `\(name)` has `\(option)`, \(reason).")
-    }
-    guard let configuration = configuration as? LoRAConfig else {
-      throw AdapterError(
-        "The adapter `\(name)` is of the method \(type(of: configuration).method.peftType); adapters of LoRA alone can be "
-          + "combined.")
     }
     if configuration.useDoRA {
       throw refuse("use_dora", "whose magnitudes belong to one direction each and cannot be combined")

@@ -21,7 +21,7 @@ extension PEFTModel {
       adapters.map { name in
         let entry = try entry(name)
         let tensors = try storedTensors(entry).map { (name: $0.name, tensor: try $0.value()) }
-        return (name, try LoRAPairs(name, entry.configuration, tensors))
+        return AdapterCombination.Stored(name: name, configuration: entry.settings, tensors: tensors)
       }, mask: mask)
     try addAdapter(name, combined.configuration)
     do {
@@ -42,14 +42,14 @@ extension AdapterCombination {
   ///
   /// - Returns: the settings of the combined adapter.
   @discardableResult
-  public func write(_ folders: [URL], to output: URL) throws -> LoRAConfig {
-    let adapters = try folders.map { folder -> (name: String, pairs: LoRAPairs) in
+  public func write(_ folders: [URL], to output: URL) throws -> any AdapterConfiguration {
+    let adapters = try folders.map { folder -> Stored in
       let configuration = try PEFTModel.readConfiguration(folder)
       let checkpoint = try Checkpoint.open(folder)
       let tensors = try checkpoint.tensorNames.map {
         (name: $0, tensor: try checkpoint.tensor($0, dtype: .float32))
       }
-      return (folder.path, try LoRAPairs(folder.path, configuration, tensors))
+      return Stored(name: folder.path, configuration: configuration, tensors: tensors)
     }
     let combined = try self(adapters)
     try PEFTModel.write(combined.configuration, combined.tensors, to: output)

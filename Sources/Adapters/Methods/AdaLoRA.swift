@@ -64,6 +64,8 @@ public struct AdaLoRAConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType, modulesToSave: modulesToSave)
   }
 
+  public static let obstacleToCombining = "whose triplets have directions of their own in each adapter"
+
   public static let tunerName = "AdaLoraModel"
 
   public static let method = AdapterMethod(
@@ -251,8 +253,6 @@ final class AdaLoRALinear: LinearChange {
 
   var parameters: [(name: String, parameter: Parameter)] { [("lora_A", a), ("lora_B", b), ("lora_E", e)] }
 
-  private var dropout: Double { isTraining ? loraDropout : 0 }
-
   /// With the places of LoRA's other kinds, and the number of triplets, which is a parameter of PEFT's.
   var printed: PrintedLayer {
     PrintedLayer(
@@ -265,6 +265,8 @@ final class AdaLoRALinear: LinearChange {
           .init("ranknum", .parameter(shape: [1])),
         ])
   }
+
+  private var dropout: Double { isTraining ? loraDropout : 0 }
 
   func forward(_ input: Tensor, through layer: Linear, next: (Tensor) throws -> Tensor) throws -> Tensor {
     let output = try next(input)

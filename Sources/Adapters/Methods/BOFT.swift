@@ -41,6 +41,8 @@ public struct BOFTConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType, modulesToSave: modulesToSave)
   }
 
+  public static let obstacleToCombining = "whose rotations follow one another and do not add up"
+
   public static let tunerName = "BOFTModel"
 
   public static let method = AdapterMethod(
@@ -173,8 +175,6 @@ final class BOFTLinear: LinearChange {
 
   var parameters: [(name: String, parameter: Parameter)] { [("boft_R", blocks), ("boft_s", scale)] }
 
-  /// Rows `[…, in]` times the product of all factors, the last first, or times its transpose.
-  private func turn(_ rows: Tensor, back: Bool = false) throws -> Tensor {
   var printed: PrintedLayer {
     PrintedLayer(
       "boft.Linear",
@@ -182,6 +182,8 @@ final class BOFTLinear: LinearChange {
         + PrintedLayer.Slot.parameters(parameters.map(\.name), parameters))
   }
 
+  /// Rows `[…, in]` times the product of all factors, the last first, or times its transpose.
+  private func turn(_ rows: Tensor, back: Bool = false) throws -> Tensor {
     let changes = try changes()
     let factors = back ? Array(changes.indices) : changes.indices.reversed()
     var flat = try rows.reshaped(-1, rows.size(-1))

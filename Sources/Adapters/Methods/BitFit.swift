@@ -26,6 +26,8 @@ public struct BitFitConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType, modulesToSave: modulesToSave)
   }
 
+  public static let obstacleToCombining = "whose values stand in the base's place, where only one can"
+
   public static let tunerName = "BitFitModel"
 
   public static let method = AdapterMethod(

@@ -55,6 +55,9 @@ public struct BottleneckConfig: AdapterConfiguration, Hashable {
 
   private static let activations = ["relu", "gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "swish"]
 
+  public static let obstacleToCombining =
+    "whose networks are not linear, so that no network of their size does what several do"
+
   public static let method = AdapterMethod(
     peftType: "BOTTLENECK",
     summary:

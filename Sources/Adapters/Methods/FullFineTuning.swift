@@ -24,6 +24,8 @@ public struct FullFineTuningConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType)
   }
 
+  public static let obstacleToCombining = "which is a model and no adapter"
+
   public static let method = AdapterMethod(
     peftType: "FULL",
     summary:

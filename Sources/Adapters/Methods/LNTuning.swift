@@ -21,6 +21,8 @@ public struct LNTuningConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType, modulesToSave: modulesToSave)
   }
 
+  public static let obstacleToCombining = "whose values stand in the base's place, where only one can"
+
   public static let tunerName = "LNTuningModel"
 
   public static let method = AdapterMethod(

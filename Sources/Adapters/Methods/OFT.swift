@@ -52,6 +52,8 @@ public struct OFTConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType, modulesToSave: modulesToSave)
   }
 
+  public static let obstacleToCombining = "whose rotations follow one another and do not add up"
+
   public static let tunerName = "OFTModel"
 
   public static let method = AdapterMethod(
@@ -192,8 +194,6 @@ final class OFTRotation {
     self.places = try Tensor(places, device: device)
   }
 
-  /// Vectors `[…, width]`, turned, or turned back.
-  func callAsFunction(_ vectors: Tensor, back: Bool = false) throws -> Tensor {
   /// OFT's layers have the places of both kinds; dropout stands at linear layers only.
   func printed(_ name: String, isEmbedding: Bool) -> PrintedLayer {
     let module = PrintedModule("OFTRotationModule")
@@ -208,6 +208,8 @@ final class OFTRotation {
       ])
   }
 
+  /// Vectors `[…, width]`, turned, or turned back.
+  func callAsFunction(_ vectors: Tensor, back: Bool = false) throws -> Tensor {
     var turn = try change()  // [blocks, size, size]
     if back { turn = try turn.transposed() }
     // x + x (R − I): rounded to bf16, R itself would lose what is near to one.
@@ -269,9 +271,9 @@ final class OFTLinear: LinearChange {
   }
 
   var parameters: [(name: String, parameter: Parameter)] { [("oft_R.weight", rotation.weight)] }
+  var printed: PrintedLayer { rotation.printed("oft.Linear", isEmbedding: false) }
 
   var isTraining: Bool {
-  var printed: PrintedLayer { rotation.printed("oft.Linear", isEmbedding: false) }
     get { rotation.isTraining }
     set { rotation.isTraining = newValue }
   }
@@ -293,9 +295,9 @@ final class OFTEmbedding: EmbeddingChange {
   }
 
   var parameters: [(name: String, parameter: Parameter)] { [("oft_embedding_R.weight", rotation.weight)] }
+  var printed: PrintedLayer { rotation.printed("oft.Embedding", isEmbedding: true) }
 
   var isTraining: Bool {
-  var printed: PrintedLayer { rotation.printed("oft.Embedding", isEmbedding: true) }
     get { rotation.isTraining }
     set { rotation.isTraining = newValue }
   }

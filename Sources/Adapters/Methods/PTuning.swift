@@ -40,6 +40,8 @@ public struct PromptEncoderConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType)
   }
 
+  public static let obstacleToCombining = "whose virtual tokens are read in a row and mean nothing as a sum"
+
   public static let method = AdapterMethod(
     peftType: "P_TUNING",
     summary:

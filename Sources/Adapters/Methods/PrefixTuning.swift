@@ -29,6 +29,8 @@ public struct PrefixTuningConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType)
   }
 
+  public static let obstacleToCombining = "whose virtual tokens are read in a row and mean nothing as a sum"
+
   public static let method = AdapterMethod(
     peftType: "PREFIX_TUNING",
     summary:

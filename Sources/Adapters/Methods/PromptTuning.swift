@@ -40,6 +40,8 @@ public struct PromptTuningConfig: AdapterConfiguration, Hashable {
     common = CommonAdapterSettings(taskType: taskType)
   }
 
+  public static let obstacleToCombining = "whose virtual tokens are read in a row and mean nothing as a sum"
+
   public static let method = AdapterMethod(
     peftType: "PROMPT_TUNING",
     summary: "Prompt tuning: trained vectors before the embeddings of each sequence (arXiv 2104.08691).",

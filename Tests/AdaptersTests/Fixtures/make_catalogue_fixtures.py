@@ -3,8 +3,8 @@
 
     PYTHONHASHSEED=0 python make_catalogue_fixtures.py [METHOD …]
 
-rewrites the folders METHOD-* (of LoRA, whose own script is make_fixtures.py, those of a training); needs torch 2.15,
-transformers 5.23, peft 0.21. method_fixtures.py says what a case holds.
+rewrites the folders METHOD-* (of LoRA, whose own script is make_fixtures.py, those of a training), `trees`
+method-trees.json, and `ia3-combination` the folder of that name; needs torch 2.15, transformers 5.23, peft 0.21. method_fixtures.py says what a case holds.
 
 PEFT has no BitFit and no full fine-tuning: their references are plain PyTorch (`make_bitfit`, `make_full`).
 """
@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 
 import boft_extension
 from method_fixtures import (
-    ATTENTION, HERE, LLAMA, LLAMA_BIASES, LLAMA_TIED, QWEN2, load_base, logits, make_case, mean_loss, record_training,
-    sequences, train_case, training_batches, write_facts,
+    ATTENTION, HERE, LLAMA, LLAMA_BIASES, LLAMA_TIED, QWEN2, load_base, logits, make_case, mean_loss, randomize,
+    record_training, sequences, train_case, training_batches, write_facts,
 )
 
 boft_extension.enable()
@@ -285,13 +285,66 @@ def make_full() -> None:
         }, indent=2) + "\n")
 
 
+def make_ia3_combination() -> None:
+    """ia3-combination/: two adapters, and in expected.safetensors what add_weighted_adapter makes of them and its logits."""
+    folder = HERE / "ia3-combination"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    one = IA3Config(
+        task_type="CAUSAL_LM", target_modules=["k_proj", "layers.0.mlp.down_proj"], feedforward_modules=["layers.0.mlp.down_proj"])
+    two = IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj"], feedforward_modules=[])
+    model = get_peft_model(load_base(LLAMA), one, adapter_name="one").eval()
+    model.add_adapter("two", two)
+    for seed, name in enumerate(("one", "two")):
+        model.set_adapter(name)
+        randomize(model, 4000 + seed)
+    model.save_pretrained(folder)
+    for readme in folder.rglob("README.md"):
+        readme.unlink()
+    model.base_model.add_weighted_adapter(["one", "two"], [0.75, 0.5], "combined")
+    model.set_adapter("combined")
+    batch = sequences(40)
+    expected = {f"input_ids.{index}": tokens for index, tokens in enumerate(batch)}
+    expected |= {f"logits.{index}": value for index, value in enumerate(logits(model, batch))}
+    for name, value in model.named_parameters():
+        if ".combined" in name:
+            expected[f"combined/{name.replace('.combined', '').removeprefix('base_model.model.')}"] = value.detach().clone()
+    save_file(expected, folder / "expected.safetensors")
+    facts = {
+        "base": LLAMA, "weights": [0.75, 0.5], "target_modules": sorted(model.peft_config["combined"].target_modules),
+        "feedforward_modules": sorted(model.peft_config["combined"].feedforward_modules),
+    }
+    (folder / "expected.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+# The printed trees: (fixture, what is another in its configuration).
+TREES = [
+    ("adalora-llama", {}), ("adalora-qwen2", {"lora_dropout": 0.1}), ("boft-butterfly", {"boft_dropout": 0.1}), ("boft-qwen2", {}),
+    ("ia3-llama", {}), ("ia3-qwen2", {}), ("ia3-modules-to-save", {}), ("ln-tuning-embedding-and-head", {}), ("ln-tuning-qwen2", {}),
+    ("loha-llama", {}), ("loha-qwen2", {}), ("lokr-llama", {}), ("lokr-decompose-both", {}), ("oft-embedding", {}),
+    ("oft-qwen2", {"module_dropout": 0.1}), ("vera-llama", {"vera_dropout": 0.1}), ("vera-qwen2", {}),
+]
+
+
+def make_trees() -> None:
+    """method-trees.json: what PEFT prints for a model with a new adapter."""
+    trees = []
+    for name, changes in TREES:
+        settings = json.loads((HERE / name / "adapter_config.json").read_text()) | changes
+        base = json.loads((HERE / name / "expected.json").read_text())["base"]
+        config = PeftConfig.from_peft_type(**{**settings, "inference_mode": False})
+        trees.append({"adapter": name, "changes": changes, "tree": repr(get_peft_model(load_base(base), config))})
+    (HERE / "method-trees.json").write_text(json.dumps(trees, indent=1) + "\n")
+
+
 def decays(name: str) -> bool:
     """transformers' rule: no weight decay on biases and norms."""
     return "bias" not in name and "norm" not in name
 
 
 METHODS = {
-    "adalora": make_adalora, "bitfit": make_bitfit, "full": make_full,
+    "adalora": make_adalora, "bitfit": make_bitfit, "full": make_full, "trees": make_trees,
+    "ia3-combination": make_ia3_combination,
     **{next(iter(cases)).rpartition("-")[0].removesuffix("-training"): (config, cases) for config, cases in CASES.items()},
 }
 
