@@ -179,6 +179,11 @@ extension TrainingArguments {
         "Leave optimizer and random state out of checkpoints, which makes them small and impossible to resume."
       ),
       .init(
+        "convert_to_plain_lora", in: section, \.convertToPlainLora,
+        "At the end, save an adapter whose start changed the base (`init_lora_weights` pissa, olora, loftq) as a plain LoRA of twice "
+          + "the rank on the untouched base, as PEFT's `path_initial_model_for_weight_conversion`. Checkpoints keep its own form."
+      ),
+      .init(
         "resume_from_checkpoint", in: section, \.resumeFromCheckpoint,
         "Continue from a checkpoint's folder, or with `true` from the newest in `output_dir`."),
     ]

@@ -105,6 +105,8 @@ public struct TrainingArguments: ConfigurationGroup {
   public var saveTotalLimit: Int?
   /// Save the adapter alone, from which no run can be resumed.
   public var saveOnlyModel = false
+  /// Save an adapter whose start changed the base, PiSSA's for instance, as a plain LoRA at the end.
+  public var convertToPlainLora = false
   public var resumeFromCheckpoint: ResumePoint?
 
   // MARK: Logging

@@ -109,7 +109,11 @@ public struct TrainingRun {
       try AtomicFile.write(Data(stacks.utf8), to: output.appendingPathComponent("profile.folded"))
     }
     try saveCompanions(output)
-    try model.savePretrained(output.path)
+    if arguments.convertToPlainLora {
+      try model.savePlainLoRA("default", to: output)
+    } else {
+      try model.savePretrained(output.path)
+    }
     let evaluation = try finalEvaluation(trainer)
     let counts = model.parameterCounts
     return Summary(
