@@ -122,15 +122,25 @@ CTTensor *ct_seeded_state(uint64_t seed) {
   return tensor_or_null([&] { return at::detail::createCPUGenerator(seed).get_state(); });
 }
 
-CTTensor *ct_uniform_from(CTTensor *state, const int64_t *shape, int32_t rank, double low, double high) {
+/// Fills an fp32 tensor by `draw(tensor, generator)` with a generator in `state`, which is moved on.
+template <typename Draw>
+static CTTensor *drawn_from(CTTensor *state, const int64_t *shape, int32_t rank, Draw draw) {
   return tensor_or_null([&] {
     auto generator = at::detail::createCPUGenerator();
     generator.set_state(borrow(state));
     auto drawn = at::empty(at::IntArrayRef(shape, rank), at::TensorOptions().dtype(at::kFloat));
-    drawn.uniform_(low, high, generator);
+    draw(drawn, generator);
     borrow(state).copy_(generator.get_state());
     return drawn;
   });
+}
+
+CTTensor *ct_uniform_from(CTTensor *state, const int64_t *shape, int32_t rank, double low, double high) {
+  return drawn_from(state, shape, rank, [&](auto &drawn, auto &generator) { drawn.uniform_(low, high, generator); });
+}
+
+CTTensor *ct_normal_from(CTTensor *state, const int64_t *shape, int32_t rank) {
+  return drawn_from(state, shape, rank, [](auto &drawn, auto &generator) { drawn.normal_(0, 1, generator); });
 }
 
 CTTensor *ct_from_bytes(

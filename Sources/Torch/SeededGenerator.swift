@@ -15,4 +15,11 @@ public struct SeededGenerator {
       shape.withShape { ct_uniform_from(state.handle, $0, $1, low, high) }
     }
   }
+
+  /// Drawn from the standard normal distribution, in fp32 on the CPU.
+  public func normal(_ shape: [Int]) throws -> Tensor {
+    try Tensor.checked("normal\(shape)") {
+      shape.withShape { ct_normal_from(state.handle, $0, $1) }
+    }
+  }
 }

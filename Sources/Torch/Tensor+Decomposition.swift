@@ -24,16 +24,22 @@ extension Tensor {
 
   /// The leading part of the singular value decomposition, by random projection and subspace iteration (Halko et al. 2009,
   /// arXiv:0909.4061, algorithms 4.4 and 5.1), as `torch.svd_lowrank` computes it: U `[m, rank]`, S `[rank]`,
-  /// Vᵀ `[rank, n]`. It draws from the engine's generator.
+  /// Vᵀ `[rank, n]`.
   ///
-  /// - Parameter iterations: passes over the matrix in each direction; each sharpens the gap between the singular values
-  ///   that are kept and those that are not.
-  public func leadingSingularValues(rank: Int, iterations: Int) throws -> (u: Tensor, s: Tensor, vt: Tensor) {
+  /// - Parameters:
+  ///   - iterations: passes over the matrix in each direction; each sharpens the gap between the singular values
+  ///     that are kept and those that are not.
+  ///   - generator: what the projection is drawn from. One of its own gives the same directions whatever else the process draws,
+  ///     on other threads too.
+  public func leadingSingularValues(rank: Int, iterations: Int, generator: SeededGenerator) throws -> (
+    u: Tensor, s: Tensor, vt: Tensor
+  ) {
     guard size(0) >= size(1) else {
-      let (v, s, ut) = try transposed().leadingSingularValues(rank: rank, iterations: iterations)
+      let (v, s, ut) = try transposed().leadingSingularValues(
+        rank: rank, iterations: iterations, generator: generator)
       return (try ut.transposed(), s, try v.transposed())
     }
-    let probe = try Tensor.normal([size(1), rank], dtype: dtype, device: device)
+    let probe = try generator.normal([size(1), rank]).to(dtype, device: device)
     var basis = try matmul(probe).orthogonalTriangularDecomposition().q  // [m, rank]
     for _ in 0..<iterations {
       let other = try transposed().matmul(basis).orthogonalTriangularDecomposition().q  // [n, rank]

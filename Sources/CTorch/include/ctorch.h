@@ -84,6 +84,7 @@ CTTensor *_Nullable ct_uniform(
 CTTensor *_Nullable ct_seeded_state(uint64_t seed);
 /// Drawn on the CPU in fp32 from a generator in `state`, which is moved on.
 CTTensor *_Nullable ct_uniform_from(CTTensor *state, const int64_t *shape, int32_t rank, double low, double high);
+CTTensor *_Nullable ct_normal_from(CTTensor *state, const int64_t *shape, int32_t rank);
 CTTensor *_Nullable ct_normal(
     const int64_t *shape, int32_t rank, double mean, double deviation, CTDType dtype, CTDevice device);
 /// Copies `byte_count` bytes of contiguous elements from host memory.

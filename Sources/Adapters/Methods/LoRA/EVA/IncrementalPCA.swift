@@ -37,9 +37,8 @@ struct IncrementalPCA {
       batch = try (wide - newMean).to(.float32)
     }
     // The same projection every time, so that directions move because the data do.
-    let (_, s, vt) = try RandomState.withSeed(42, device: rows.device) {
-      try batch.leadingSingularValues(rank: 2 * componentCount, iterations: 4)
-    }
+    let (_, s, vt) = try batch.leadingSingularValues(
+      rank: 2 * componentCount, iterations: 4, generator: SeededGenerator(seed: 42))
     let kept = 0..<min(componentCount, s.count)
     components = try flipped(vt.slice(kept))
     singularValues = try s.slice(kept)

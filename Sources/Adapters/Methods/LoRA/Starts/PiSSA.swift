@@ -18,9 +18,8 @@ extension LoRAInitialization {
     LoRAInitialization("pissa_niter_\(iterations)", changesBase: true) { target in
       try target.requireRankWithinWeight("pissa_niter_\(iterations)")
       let weight = try target.weight()
-      let leading = try RandomState.withSeed(42, device: target.device) {
-        try weight.leadingSingularValues(rank: target.rank, iterations: iterations)
-      }
+      let leading = try weight.leadingSingularValues(
+        rank: target.rank, iterations: iterations, generator: SeededGenerator(seed: 42))
       return try principal(leading, target)
     }
   }
