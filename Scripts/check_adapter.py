@@ -2,7 +2,7 @@
 """Prove that PEFT loads the adapters that Graft saves and computes the same logits with them.
 
     GRAFT_EXPORT_ADAPTERS=FOLDER swift test -c release --filter ExportTests
-    Scripts/check_adapter.py FOLDER        needs torch, transformers, peft, safetensors
+    Scripts/check_adapter.py FOLDER        needs torch, transformers, peft, safetensors, bitsandbytes, scipy
 
 The tests write one adapter for every setting of Tests/AdaptersTests/Fixtures, started and trained by Graft, with the
 logits that Graft computes. Here PEFT loads each onto the same base; what PEFT has no method for is loaded by a few lines of
@@ -27,6 +27,7 @@ BASES = TESTS / "ModelsTests" / "Fixtures"
 sys.path.insert(0, str(TESTS / "AdaptersTests" / "Fixtures"))
 import boft_extension  # noqa: E402
 import bottleneck  # noqa: E402
+import loftq_cpu  # noqa: E402
 
 # Relative to the largest logit: fp32 sums in another order.
 TOLERANCE = 1e-5
@@ -42,6 +43,7 @@ def main() -> int:
     if not folders:
         sys.exit("check_adapter: the folder holds no adapters; run the ExportTests with GRAFT_EXPORT_ADAPTERS first")
     boft_extension.enable()
+    loftq_cpu.enable()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     failures = 0
@@ -59,6 +61,9 @@ def check(folder: Path):
     base = AutoModelForCausalLM.from_pretrained(
         BASES / json.loads((folder / "graft.json").read_text())["base"], dtype=torch.float32, attn_implementation="eager"
     ).eval()
+    if kinds := getattr(base.config, "layer_types", None):
+        # Qwen2 looks each layer's kind up in a table that PEFT does not lengthen when it replicates layers.
+        base.config.layer_types = kinds * 4
     graft = load_file(folder / "graft.safetensors")
     count = sum(name.startswith("logits.") for name in graft)
 

@@ -29,7 +29,7 @@ extension PEFTModel {
   }
 
   /// What the base tells apart, which PEFT's files do not say; nil for a language model.
-  private var labels: ClassificationLabels? { (base as? any SequenceClassificationModel)?.labels }
+  var labels: ClassificationLabels? { (base as? any SequenceClassificationModel)?.labels }
 
   /// Writes an adapter's files from its settings and its tensors under their complete names.
   static func write(

@@ -8,11 +8,10 @@ import Models
 struct ConvertCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
-    abstract: "Write a PiSSA or OLoRA adapter as a plain LoRA.",
+    abstract: "Write a PiSSA, OLoRA or LoftQ adapter as a plain LoRA.",
     discussion: """
-      Adapters that started in the weight (init_lora_weights pissa, olora) take their start out of the base again \
-      whenever they are loaded. As a plain LoRA of twice the rank they need not, and work beside others on the untouched \
-      base.
+      Adapters that started in the weight (init_lora_weights pissa, olora, loftq) change the base again whenever they \
+      are loaded. As a plain LoRA of twice the rank they need not, and work beside others on the untouched base.
 
       EXAMPLE
         graft convert SmolLM2-135M --adapter runs/pissa --output runs/plain

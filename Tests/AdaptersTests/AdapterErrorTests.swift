@@ -127,12 +127,13 @@ import Torch
   @Test("options that Graft does not have, when they ask for something")
   func unknownOptions() throws {
     for (key, value): (String, JSONValue) in [
-      ("use_qalora", true), ("target_parameters", ["a"]),
-      ("loftq_config", ["loftq_bits": 4]), ("some_new_option", "yes"),
+      ("use_qalora", true), ("some_new_option", "yes"),
       ("megatron_config", ["a": 1]), ("corda_config", ["a": 1]),
     ] {
       try refused("`\(key)`", "could change what the adapter computes") { try edit($0, [key: value]) }
     }
+    try refused("`target_parameters`", "experts") { try edit($0, ["target_parameters": ["a"]]) }
+    try refused("`loftq_bits`", "is 3") { try edit($0, ["loftq_config": ["loftq_bits": 3]]) }
     // Of those that ask for nothing there may be any number.
     let model = try PEFTModel(base("llama-grouped-query"))
     try withTemporaryFolder { folder in

@@ -11,7 +11,7 @@ import Torch
   /// One of every method that changes layers, all on the same base.
   private static let names = [
     "attention", "ia3-llama", "oft-cayley", "ln-tuning-llama", "vera-llama", "loha-llama", "lokr-llama",
-    "boft-butterfly", "adalora-training-llama", "bitfit-created",
+    "boft-butterfly", "adalora-training-llama", "bitfit-created", "loftq-llama",
   ]
 
   private func loaded(_ names: [String]) throws -> PEFTModel {
@@ -20,7 +20,7 @@ import Torch
     return model
   }
 
-  @Test("adapters of ten methods switch on one base, each with PEFT's logits")
+  @Test("adapters of all methods on layers switch on one base, each with PEFT's logits")
   func switching() throws {
     let model = try loaded(Self.names)
     for name in Self.names + Self.names.reversed() {
@@ -42,7 +42,8 @@ import Torch
     arguments: [
       ["attention", "ia3-llama"], ["ia3-llama", "attention"], ["attention", "oft-cayley"],
       ["oft-cayley", "attention"], ["loha-llama", "boft-butterfly", "lokr-llama"],
-      ["vera-llama", "ln-tuning-llama", "adalora-training-llama"],
+      ["vera-llama", "ln-tuning-llama", "adalora-training-llama"], ["loftq-llama", "attention"],
+      ["attention", "loftq-llama", "ia3-llama"],
       names.filter { $0 != "bitfit-created" },
     ])
   func together(_ names: [String]) throws {

@@ -22,11 +22,15 @@ let adapterFixtures: [String] = {
   }.sorted()
 }()
 
+/// The folder of a base model of ModelsTests.
+func baseFolder(_ name: String) -> URL {
+  URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .appendingPathComponent("ModelsTests/Fixtures/\(name)")
+}
+
 /// A base model of ModelsTests, in fp32.
 func base(_ name: String) throws -> any CausalLanguageModel {
-  let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .appendingPathComponent("ModelsTests/Fixtures/\(name)")
-  return try AutoModelForCausalLM.fromPretrained(folder.path, dtype: .float32)
+  try AutoModelForCausalLM.fromPretrained(baseFolder(name).path, dtype: .float32)
 }
 
 /// A fixture with what PEFT computed from it.

@@ -112,7 +112,7 @@ public struct PretrainedSource: Sendable {
   }
 
   /// The tensor under the model's name for it, in `dtype`.
-  func tensor(_ name: String, dtype: DType?) throws -> Tensor {
+  package func tensor(_ name: String, dtype: DType?) throws -> Tensor {
     guard let stored = storedNames[name] else {
       throw ModelError("`\(name)` is missing from \(checkpoint.url.path). Download the file again.")
     }

@@ -16,6 +16,8 @@ public struct ModelArguments: ConfigurationGroup {
   public var bnb4bitUseDoubleQuant = false
   /// `auto` is `dtype`.
   public var bnb4bitComputeDtype = DTypeChoice.auto
+  /// Starts LoRA at what quantizing took from the base.
+  public var replaceLoraWeightsLoftq = false
   /// Leaves the blocks of a GGUF file packed.
   public var ggufPacked = false
   public var device = "auto"
@@ -55,6 +57,10 @@ public struct ModelArguments: ConfigurationGroup {
         "bnb_4bit_compute_dtype", in: section, \.bnb4bitComputeDtype,
         "Type in which four-bit layers multiply; `auto` is the base's `dtype`."),
       .init(
+        "replace_lora_weights_loftq", in: section, \.replaceLoraWeightsLoftq,
+        "With `load_in_4bit` or `load_in_8bit`: start a plain LoRA at what quantizing took from the base (LoftQ, arXiv 2310.08659), "
+          + "instead of at zero."),
+      .init(
         "gguf_packed", in: section, \.ggufPacked,
         "Keep the blocks of a GGUF base packed, mapped from the file, instead of unpacking them to `dtype`: same numbers, "
           + "less memory."),
@@ -88,6 +94,12 @@ public struct ModelArguments: ConfigurationGroup {
       throw ConfigurationError(
         "`gguf_packed` keeps the file's own quantization, and `\(loadIn4bit ? "load_in_4bit" : "load_in_8bit")` asks for "
           + "another", key: "gguf_packed", remedy: "remove one of the two")
+    }
+    guard !replaceLoraWeightsLoftq || loadIn4bit || loadIn8bit else {
+      throw ConfigurationError(
+        "`replace_lora_weights_loftq` makes up for quantizing, and the base is not quantized",
+        key: "replace_lora_weights_loftq",
+        remedy: "write `load_in_4bit: true`, or `init_lora_weights: loftq`, which quantizes by itself")
     }
     guard device.wholeMatch(of: #/auto|cpu|mps|cuda(:[0-9]{1,3})?/#) != nil else {
       throw ConfigurationError(

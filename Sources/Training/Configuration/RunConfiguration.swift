@@ -112,7 +112,7 @@ public struct RunConfiguration: Sendable, Hashable {
   public func validate(methods: [AdapterMethod] = AdapterMethod.catalogue) throws {
     try model.validate()
     try data.validate()
-    _ = try adapterConfiguration(methods: methods)
+    try validateStart(adapterConfiguration(methods: methods))
     try training.validate(hasValidationData: data.hasValidationData)
     guard !training.bf16 || model.dtype != .float32 else {
       throw ConfigurationError(
@@ -122,6 +122,22 @@ public struct RunConfiguration: Sendable, Hashable {
       throw ConfigurationError(
         "`fp16: true` contradicts `dtype: \(model.dtype.rawValue)`", key: "fp16",
         remedy: "remove one of the two")
+    }
+  }
+
+  /// Checks what other keys ask of LoRA's start.
+  private func validateStart(_ adapter: any AdapterConfiguration) throws {
+    let changesBase = (adapter as? LoRAConfig)?.initLoRAWeights.changesBase
+    guard !training.convertToPlainLora || changesBase == true else {
+      throw ConfigurationError(
+        "`convert_to_plain_lora` is for adapters whose start changed the base, and this one works on the untouched base as it is",
+        key: "convert_to_plain_lora", remedy: "remove it, or choose `init_lora_weights` pissa, olora or loftq"
+      )
+    }
+    guard !model.replaceLoraWeightsLoftq || changesBase == false else {
+      throw ConfigurationError(
+        "`replace_lora_weights_loftq` starts a plain LoRA", key: "replace_lora_weights_loftq",
+        remedy: "remove it, or write `peft_method: lora` with `init_lora_weights: true`")
     }
   }
 

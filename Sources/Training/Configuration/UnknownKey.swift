@@ -1,3 +1,5 @@
+import Adapters
+
 /// Keys that other programs have and Graft has not, each with the reason.
 enum UnknownKey {
   /// Settings of transformers, TRL and the like that mean nothing here: what to do instead.
@@ -57,6 +59,7 @@ enum UnknownKey {
       ["neftune_noise_alpha", "label_smoothing_factor"],
       "Graft does not have this regularization; use `lora_dropout` or `weight_decay`")
     add(["auto_find_batch_size"], "choose `per_device_train_batch_size` and `gradient_accumulation_steps`")
+    add(["target_parameters"], LoRAConfig.targetParametersReason)
     add(["full_determinism"], "runs are reproducible by `seed`")
     return table
   }()
@@ -74,6 +77,7 @@ enum UnknownKey {
     "validation_split": "split the rows with `graft data convert` and write `validation_file`",
     "val_size": "split the rows with `graft data convert` and write `validation_file`",
     "betas": "write `adam_beta1` and `adam_beta2`",
+    "path_initial_model_for_weight_conversion": "write `convert_to_plain_lora: true`; the start is known",
     "use_peft": "remove it, an adapter is always trained, and `peft_method` says which",
     "stage": "remove it, `graft train` does supervised fine-tuning",
     "template": "remove it, the model's own chat template is used, or name a file with `chat_template_path`",

@@ -77,6 +77,9 @@ public struct TrainingRun {
     )
     try RandomState.seed(arguments.seed)
     let model = try PEFTModel(base, adapter)
+    if configuration.model.replaceLoraWeightsLoftq, arguments.resumeFromCheckpoint == nil {
+      try model.replaceLoRAWeightsLoftQ(original: source)
+    }
     message(model.trainableParametersLine)
 
     let trainer = try Trainer(

@@ -6,7 +6,8 @@
 Every adapter has the form that make_fixtures.py describes; besides, expected.safetensors may hold
 
     gradient.KEY    the gradient of the mean loss over every next token, at the saved adapter
-    start.PATH      scaling · B A as PEFT starts it, for starts that take their product out of the base
+    start.PATH      scaling · B A as PEFT starts it, for starts that change the base
+    base.PATH       the weight that LoftQ leaves in the base
 
 `combinations/` holds three adapters and, in expected.safetensors, what PEFT's add_weighted_adapter makes of them:
 NAME/KEY for the tensors of combination NAME, NAME/PATH.product for B A where an SVD leaves A and B a free sign;
@@ -31,11 +32,13 @@ from peft import LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weig
 from peft.tuners.lora import EvaConfig, LoraLayer
 from safetensors.torch import load_file, save_file
 
+import loftq_cpu
 import make_fixtures as common
 import method_fixtures
 from make_fixtures import ATTENTION, HERE, LLAMA, LLAMA_TIED, QWEN2, QWEN2_TIED
 
 DORA = {"use_dora": True, "r": 4, "lora_alpha": 8}
+LOFTQ = {"r": 4, "lora_alpha": 4, "init_lora_weights": "loftq"}
 TOKENS = [3, 7, 41]
 
 # name → (base, LoraConfig, how it is saved)
@@ -79,14 +82,30 @@ CASES = {
         QWEN2, {"r": 4, "target_modules": ["q_proj", "up_proj"], "layer_replication": [[0, 2], [1, 2], [0, 1]]},
         {"unsafe_merge": True},
     ),
+    "loftq-llama": (LLAMA, {**LOFTQ, "target_modules": ATTENTION, "loftq_config": {"loftq_bits": 4, "loftq_iter": 1}}, {}),
+    "loftq-qwen2": (
+        QWEN2,
+        {
+            # Few layers: an element that lies between two codes to the last bit falls to either in the next turn.
+            **LOFTQ, "target_modules": ["k_proj", "down_proj"], "loftq_config": {"loftq_bits": 4, "loftq_iter": 3},
+            "use_rslora": True, "rank_pattern": {"k_proj": 2},
+        },
+        {},
+    ),
+    "loftq-int8": (LLAMA, {**LOFTQ, "target_modules": ATTENTION, "loftq_config": {"loftq_bits": 8, "loftq_iter": 1}}, {}),
+    "loftq-dora": (
+        QWEN2, {**LOFTQ, "target_modules": ["q_proj", "v_proj"], "loftq_config": {"loftq_bits": 4, "loftq_iter": 1}, "use_dora": True}, {},
+    ),
 }
 
-MUTATED = ("pissa", "olora")
+# Starts that change the base.
+MUTATED = ("pissa", "olora", "loftq")
 
 # Trained as method_fixtures.py describes. Not those that PEFT trains as two parameters over one memory.
 TRAINED = [
     "dora-llama", "dora-embedding", "dora-pissa", "pissa-llama", "olora-qwen2", "orthogonal-qwen2",
     "trainable-tokens-llama", "trainable-tokens-qwen2-tied", "tied-modules-to-save", "layer-replication-llama",
+    "loftq-llama",
 ]
 
 
@@ -140,7 +159,8 @@ def record(model, folder, facts, expected) -> None:
     for name, parameter in loaded.named_parameters():
         if parameter.requires_grad:
             expected[f"gradient.{stored_name(name)}"] = parameter.grad.contiguous()
-    if config.layer_replication:
+    # Quantizing takes away more than a start of low rank gives back.
+    if config.layer_replication or config.init_lora_weights == "loftq":
         facts["identity"] = False
     if config.ensure_weight_tying and "gradient.lm_head.lora_A.weight" in expected:
         tie(folder, facts, expected)
@@ -149,7 +169,10 @@ def record(model, folder, facts, expected) -> None:
         for name, module in fresh.named_modules():
             if isinstance(module, LoraLayer):
                 product = module.get_delta_weight("default").detach()
-                expected[f"start.{name.removeprefix('base_model.model.')}"] = product.contiguous()
+                path = name.removeprefix("base_model.model.")
+                expected[f"start.{path}"] = product.contiguous()
+                if config.init_lora_weights == "loftq":
+                    expected[f"base.{path}"] = module.get_base_layer().weight.detach().clone()
 
 
 def tie(folder, facts, expected) -> None:
@@ -369,6 +392,7 @@ if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
+    loftq_cpu.enable()
     for number, (name, (base, settings, how)) in enumerate(CASES.items()):
         torch.manual_seed(number)
         common.make_case(100 + number, name, base, settings, how, randomize=randomize, more=record)
@@ -376,6 +400,7 @@ if __name__ == "__main__":
         method_fixtures.train_case(HERE / name, 100 + number, CASES[name][0], names=stored_name)
     make_converted("pissa-llama", 150)
     make_converted("olora-qwen2", 151)
+    make_converted("loftq-llama", 152)
     for number, name in enumerate(EVA):
         make_eva(160 + number, name)
     make_combinations()

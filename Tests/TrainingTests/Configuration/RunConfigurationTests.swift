@@ -172,12 +172,47 @@ struct RunConfigurationTests {
       "report_to: wandb",
       "run.yaml, line 3: `report_to` is `wandb`, not one of `all`, `none`, `jsonl`, `tensorboard`, `plot`; write some of them; other trackers can read the TensorBoard files."
     ),
+    (
+      "convert_to_plain_lora: true",
+      "run.yaml, line 3: `convert_to_plain_lora` is for adapters whose start changed the base, and this one works on the untouched base as it is; remove it, or choose `init_lora_weights` pissa, olora or loftq."
+    ),
+    (
+      "path_initial_model_for_weight_conversion: first",
+      "run.yaml, line 3: `path_initial_model_for_weight_conversion` is not a configuration key; write `convert_to_plain_lora: true`; the start is known."
+    ),
+    (
+      "replace_lora_weights_loftq: true",
+      "run.yaml, line 3: `replace_lora_weights_loftq` makes up for quantizing, and the base is not quantized; write `load_in_4bit: true`, or `init_lora_weights: loftq`, which quantizes by itself."
+    ),
+    (
+      "replace_lora_weights_loftq: true\nload_in_4bit: true\ninit_lora_weights: pissa",
+      "run.yaml, line 3: `replace_lora_weights_loftq` starts a plain LoRA; remove it, or write `peft_method: lora` with `init_lora_weights: true`."
+    ),
+    (
+      "loftq_config: {loftq_bits: 2}\ninit_lora_weights: loftq",
+      "run.yaml: `loftq_bits` is 2; write 4 (NF4) or 8 (int8), which PEFT has too."
+    ),
+    (
+      "target_parameters: [experts.weight]",
+      "run.yaml, line 3: `target_parameters` does not apply to Graft; remove it: it reaches matrices that belong to no linear layer, such as the experts of a mixture, and Graft's families have none; `target_modules` reaches all that they have."
+    ),
   ]
 
   @Test("a wrong line gives one paragraph with line and remedy", arguments: errors.indices)
   func errorTexts(index: Int) {
     let (line, expected) = Self.errors[index]
     #expect(message(Self.minimal + line) == expected)
+  }
+
+  @Test("the starts of LoRA that other keys belong to are accepted with them")
+  func starts() throws {
+    for start in ["pissa", "pissa_niter_4", "olora", "loftq"] {
+      _ = try configuration("convert_to_plain_lora: true\ninit_lora_weights: \(start)")
+    }
+    let run = try configuration("init_lora_weights: loftq\nloftq_config: {loftq_bits: 8, loftq_iter: 3}")
+    let adapter = try #require(run.adapterConfiguration() as? LoRAConfig)
+    #expect(adapter.loftQConfig == LoftQConfig(bits: .eight, iterations: 3))
+    _ = try configuration("replace_lora_weights_loftq: true\nload_in_8bit: true")
   }
 
   @Test("settings that ask for nothing may stay in a file of another program")

@@ -13,7 +13,7 @@ extension TrainerTests {
     enum Twist: String, CaseIterable, CustomTestStringConvertible {
       case plain, accumulation, checkpointing, packing, grouped, epochEnd, fractionOfEpoch, savedModules
       case pagedAdamW8Bit, adafactor, lion8Bit, momentum
-      case eva, dora, fastPiSSA, trainedTokens, loraPlus
+      case eva, dora, fastPiSSA, loftQ, trainedTokens, loraPlus
       var testDescription: String { rawValue }
     }
 
@@ -55,6 +55,7 @@ extension TrainerTests {
         run.adapter.evaConfig = EVAConfig(tau: 0.5, useLabelMask: false)
       case .dora: run.adapter.useDoRA = true
       case .fastPiSSA: run.adapter.initLoRAWeights = .pissa(iterations: 2)
+      case .loftQ: run.adapter.initLoRAWeights = .loftQ
       case .trainedTokens: run.adapter.trainableTokenIndices = .inputEmbedding([5, 9, 40])
       case .loraPlus: run.arguments.loraplusLrRatio = 8
       case .savedModules:

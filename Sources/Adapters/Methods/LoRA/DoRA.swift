@@ -15,7 +15,7 @@ final class DoRALinear: LinearChange {
   /// - Parameter layer: with nothing but the base's own weight.
   init(_ lora: LoRALinear, layer: Linear) throws {
     self.lora = lora
-    let storage = layer.weight
+    let storage = lora.substitute ?? layer.weight
     norms = UpdatedNorms { try storage.dense() }
     magnitude = Parameter(try norms(lora.factors(), scale: lora.scale))
     try magnitude.setTrainable(true)

@@ -6,6 +6,9 @@ extension PEFTModel {
   /// Writes an adapter whose start took something out of the base (PiSSA, OLoRA) as a plain LoRA on the untouched base:
   /// A' = [A | A₀], B' = [B | −B₀], of twice the rank.
   ///
+  /// Under LoftQ that is what training changed, without the error of the quantization: on the untouched base the start is that
+  /// base itself.
+  ///
   /// PEFT does the same when `save_pretrained` is given `path_initial_model_for_weight_conversion`; here the start is known.
   ///
   /// - Throws: ``AdapterError`` for adapters that are plain already, and those of other methods.
@@ -15,7 +18,7 @@ extension PEFTModel {
       let adapter = entry.adapter as? ComposedAdapter
     else {
       throw AdapterError(
-        "The adapter `\(name)` works on the untouched base as it is; only starts that take something out of it (pissa, olora) "
+        "The adapter `\(name)` works on the untouched base as it is; only starts that take something out of it (pissa, olora, loftq) "
           + "need a conversion.")
     }
     var doubled: [String: Tensor] = [:]
@@ -25,7 +28,7 @@ extension PEFTModel {
       switch part {
       case let part as LinearPart:
         guard let lora = (part.change as? DoRALinear)?.lora ?? part.change as? LoRALinear else { continue }
-        let (a, b) = try withoutGradient { try lora.factors() }
+        let (a, b) = try withoutGradient { try lora.learnedFactors() }
         doubled["\(AdapterTensor.prefix)\(part.path).lora_A.weight"] = a
         doubled["\(AdapterTensor.prefix)\(part.path).lora_B.weight"] = b
       case let part as EmbeddingPart:
@@ -46,8 +49,10 @@ extension PEFTModel {
       configuration.alphaPattern.mapValues { $0 * factor }
     ) { first, _ in first }
     configuration.initLoRAWeights = .kaiming
+    configuration.loftQConfig = nil
     try PEFTModel.write(
       configuration,
-      storedTensors(entry).map { ($0.name, try doubled[$0.name] ?? $0.value()) }, to: directory)
+      storedTensors(entry).map { ($0.name, try doubled[$0.name] ?? $0.value()) }, labels: labels,
+      to: directory)
   }
 }

@@ -22,11 +22,16 @@ extension LoRAConfig {
     for (path, module) in chosen.targets {
       switch module {
       case let layer as Linear:
-        parts.append(LinearPart(path: path, layer: layer, change: try change(of: layer, at: path, in: model)))
+        parts += try self.parts(at: layer, path, in: model)
         if layer === model.head {
           companions.append(("\(path).base_layer.weight", try layer.weight.dense()))
         }
       case let table as Embedding:
+        guard initLoRAWeights != .loftQ else {
+          throw AdapterError(
+            "`target_modules` matches \(path), an Embedding, and `init_lora_weights: loftq` starts linear layers only, in PEFT "
+              + "too. Leave it out of target_modules, or choose another start.")
+        }
         let (rank, scale) = try rankAndScale(path)
         let lora = try LoRAEmbedding(table, rank: rank, scale: scale, self)
         let change: any EmbeddingChange = try useDoRA ? DoRAEmbedding(lora, table: table) : lora
@@ -56,13 +61,17 @@ extension LoRAConfig {
     return ComposedAdapter(targets: paths, parts: parts, companions: companions)
   }
 
-  private func change(of layer: Linear, at path: String, in model: any PretrainedModel) throws
-    -> any LinearChange
+  private func parts(at layer: Linear, _ path: String, in model: any PretrainedModel) throws
+    -> [any AdapterPart]
   {
     let (rank, scale) = try rankAndScale(path)
     let lora = try LoRALinear(
-      LoRATarget(path: path, layer: layer, rank: rank, scale: scale, device: model.device), self)
-    return try useDoRA ? DoRALinear(lora, layer: layer) : lora
+      LoRATarget(
+        path: path, layer: layer, rank: rank, scale: scale, device: model.device,
+        loftQ: loftQConfig ?? LoftQConfig()), self)
+    let part = LinearPart(
+      path: path, layer: layer, change: try useDoRA ? DoRALinear(lora, layer: layer) : lora)
+    return lora.substitute.map { [WeightSubstitution(layer, by: $0), part] } ?? [part]
   }
 
   private func biasReplacements(in model: any PretrainedModel, beside targeted: Set<String>) throws

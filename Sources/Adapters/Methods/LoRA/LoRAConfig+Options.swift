@@ -46,6 +46,10 @@ extension LoRAConfig {
           + "converged), `use_label_mask` (true; tokens without loss are left out), `whiten` (false), "
           + "`adjust_scaling_factors` (true; alpha follows a changed rank)."),
       .init(
+        "loftq_config", .mapping(.integer), default: [:],
+        "LoftQ's options: `loftq_bits` (4; NF4, or 8, int8) and `loftq_iter` (1; how often the weight is quantized and decomposed "
+          + "in turn)."),
+      .init(
         "trainable_token_indices", .optional(.any([.list(.integer), .mapping(.list(.integer))])),
         default: nil,
         "Tokens whose vectors are trained: ids in the input embedding, or ids by layer. A tied output embedding follows."
@@ -63,7 +67,7 @@ extension LoRAConfig {
       ),
     ] + CommonAdapterSettings.options,
     // Options of other kinds of LoRA that say nothing by themselves.
-    inertFields: ["megatron_core", "qalora_group_size"]
+    inertFields: ["megatron_core", "qalora_group_size", "target_parameters"]
   ) { try LoRAConfig($0) }
 
   /// Default `target_modules` by model type, PEFT's table.

@@ -30,6 +30,8 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
   public var initLoRAWeights: LoRAInitialization
   /// EVA's options; nil is its defaults.
   public var evaConfig: EVAConfig?
+  /// LoftQ's options; nil is its defaults. PEFT leaves them behind in adapters of other starts, where they say nothing.
+  public var loftQConfig: LoftQConfig?
   /// Other ranks for modules whose path ends in a match of the key, the first that matches.
   public var rankPattern: OrderedDictionary<String, Double>
   /// Other alphas, likewise.
@@ -47,7 +49,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     excludeModules: ModuleSelection? = nil, bias: Bias = .none, useRSLoRA: Bool = false,
     useDoRA: Bool = false,
     modulesToSave: [String]? = nil, initLoRAWeights: LoRAInitialization = .kaiming,
-    evaConfig: EVAConfig? = nil,
+    evaConfig: EVAConfig? = nil, loftQConfig: LoftQConfig? = nil,
     layersToTransform: [Int]? = nil, layersPattern: [String]? = nil,
     rankPattern: OrderedDictionary<String, Double> = [:],
     alphaPattern: OrderedDictionary<String, Double> = [:], loraBias: Bool = false,
@@ -66,6 +68,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     self.useDoRA = useDoRA
     self.initLoRAWeights = initLoRAWeights
     self.evaConfig = evaConfig
+    self.loftQConfig = loftQConfig
     self.rankPattern = rankPattern
     self.alphaPattern = alphaPattern
     self.loraBias = loraBias
@@ -87,6 +90,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       useDoRA: try fields.bool("use_dora", default: false),
       initLoRAWeights: try LoRAInitialization(fields),
       evaConfig: try EVAConfig(fields),
+      loftQConfig: try LoftQConfig(fields),
       rankPattern: try fields.numbers("rank_pattern"),
       alphaPattern: try fields.numbers("alpha_pattern"),
       loraBias: try fields.bool("lora_bias", default: false),
@@ -113,6 +117,9 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       throw fields.invalid(
         "rank_pattern", remedy: "write whole ranks from 1 to \(LoRAConfig.maximumRank)")
     }
+    guard fields.values["target_parameters"]?.asksForNothing ?? true else {
+      throw fields.invalid("target_parameters", remedy: "leave it out: \(LoRAConfig.targetParametersReason)")
+    }
     if try fields.bool("fan_in_fan_out", default: false) {
       throw fields.invalid(
         "fan_in_fan_out",
@@ -120,6 +127,11 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
           + "not have yet")
     }
   }
+
+  /// Why there are no `target_parameters`.
+  package static let targetParametersReason =
+    "it reaches matrices that belong to no linear layer, such as the experts of a mixture, and Graft's families have none; "
+    + "`target_modules` reaches all that they have"
 
   /// What the options exclude of each other, however they were given.
   func validate() throws {
@@ -131,6 +143,9 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       throw AdapterError(
         "`lora_bias` is for `init_lora_weights: true`, not \(initLoRAWeights.value.serialized()). Set one to its default."
       )
+    }
+    if let loftQConfig, loftQConfig.iterations < 1 {
+      throw AdapterError("`loftq_iter` is \(loftQConfig.iterations); write 1 or more.")
     }
     if evaConfig != nil, !initLoRAWeights.needsData {
       throw AdapterError(
@@ -144,6 +159,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
     func object(_ numbers: OrderedDictionary<String, Double>) -> JSONValue {
       .object(numbers.mapValues(\.asJSON))
     }
+    let loftQ = loftQConfig ?? (initLoRAWeights == .loftQ ? LoftQConfig() : nil)
     let eva = evaConfig ?? (initLoRAWeights.needsData ? EVAConfig() : nil)
     return [
       "r": .integer(r), "lora_alpha": loraAlpha.asJSON, "lora_dropout": .number(loraDropout),
@@ -160,7 +176,7 @@ public struct LoRAConfig: AdapterConfiguration, Hashable {
       } ?? .null,
       "trainable_token_indices": trainableTokenIndices?.asJSON ?? .null,
       "ensure_weight_tying": .bool(common.ensureWeightTying),
-      "megatron_config": .null, "megatron_core": "megatron.core", "loftq_config": [:],
+      "megatron_config": .null, "megatron_core": "megatron.core", "loftq_config": loftQ?.asJSON ?? [:],
       "target_parameters": .null, "use_qalora": false, "qalora_group_size": 16,
     ]
   }

@@ -11,7 +11,7 @@ public struct LoRAInitialization: Sendable, Hashable {
   /// Whether the start waits for training data.
   let needsData: Bool
   /// Whether what it makes is reconstructed from the base when an adapter is loaded, so that files hold A and B alone.
-  let changesBase: Bool
+  package let changesBase: Bool
   private let factors: @Sendable (LoRATarget) throws -> LoRAStart
 
   init(
@@ -49,7 +49,7 @@ public struct LoRAInitialization: Sendable, Hashable {
 
   /// Every start that Graft has.
   static let catalogue: [Entry] = [
-    kaimingEntry, gaussianEntry, randomEntry, pissaEntry, oloraEntry, orthogonalEntry, evaEntry,
+    kaimingEntry, gaussianEntry, randomEntry, pissaEntry, oloraEntry, loftQEntry, orthogonalEntry, evaEntry,
   ]
 
   /// - Throws: ``AdapterError`` naming the starts that there are.
@@ -71,7 +71,7 @@ public struct LoRAInitialization: Sendable, Hashable {
     guard target.device.kind != .meta else {
       return LoRAStart(
         a: try .empty(target.shapeOfA, device: .meta), b: try .empty(target.shapeOfB, device: .meta),
-        replacesProduct: changesBase)
+        base: changesBase ? .withoutProduct : .asItIs)
     }
     return try withoutGradient { try factors(target) }
   }
@@ -88,6 +88,7 @@ struct LoRATarget {
   /// What B A is multiplied with.
   let scale: Double
   let device: Device
+  var loftQ = LoftQConfig()
 
   var shapeOfA: [Int] { [rank, layer.inFeatures] }
   var shapeOfB: [Int] { [layer.outFeatures, rank] }
@@ -110,8 +111,16 @@ struct LoRATarget {
 struct LoRAStart {
   let a: Tensor  // [r, in]
   let b: Tensor  // [out, r]
-  /// Whether the base gives up scale · B A, so that the model is unchanged although B A is not zero.
-  var replacesProduct = false
+  var base = Base.asItIs
+
+  /// What becomes of the base's weight while the adapter is at work.
+  enum Base {
+    case asItIs
+    /// It gives up scale · B A, so that the model is unchanged although B A is not zero.
+    case withoutProduct
+    /// Another stands in its place.
+    case replaced(by: any WeightStorage)
+  }
 }
 
 extension JSONValue {

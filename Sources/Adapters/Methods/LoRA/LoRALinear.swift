@@ -4,7 +4,8 @@ import Torch
 /// The pair A, B beside one linear layer: y = W x + b + s · B A x.
 ///
 /// Where the start took s · B₀ A₀ out of the weight, that is W − s · B₀ A₀, computed as it stands: the base's own weight is
-/// untouched in whatever form it is held, and no second copy of it is kept.
+/// untouched in whatever form it is held, and no second copy of it is kept. Where it put another weight in its place, a
+/// ``WeightSubstitution`` does that.
 final class LoRALinear: LinearChange {
   let a: Parameter  // [r, in]
   let b: Parameter  // [out, r]
@@ -12,6 +13,8 @@ final class LoRALinear: LinearChange {
   let scale: Double
   /// A₀ and B₀; nil when the start left the weight alone.
   let start: (a: Tensor, b: Tensor)?
+  /// What the start put in the weight's place.
+  let substitute: (any WeightStorage)?
   private let loraDropout: Double
   var isTraining = false
 
@@ -21,7 +24,11 @@ final class LoRALinear: LinearChange {
     let first = try configuration.initLoRAWeights(target)
     a = Parameter(first.a)
     b = Parameter(first.b)
-    start = first.replacesProduct ? (try first.a.copy(), try first.b.copy()) : nil
+    switch first.base {
+    case .asItIs: (start, substitute) = (nil, nil)
+    case .withoutProduct: (start, substitute) = ((try first.a.copy(), try first.b.copy()), nil)
+    case .replaced(let weight): (start, substitute) = ((try first.a.copy(), try first.b.copy()), weight)
+    }
     bias =
       configuration.loraBias
       ? Parameter(try .zeros([target.layer.outFeatures], device: target.device)) : nil
@@ -39,6 +46,9 @@ final class LoRALinear: LinearChange {
       a: .linear(inFeatures: inFeatures, outFeatures: rank, bias: false),
       b: .linear(inFeatures: rank, outFeatures: b.shape[0], bias: bias != nil))
   }
+
+  /// What the weight is without; nil when that is nothing.
+  private var takenOut: (a: Tensor, b: Tensor)? { substitute == nil ? start : nil }
 
   /// The start is found again from the base; a run that is taken up goes on from the very same bits.
   var trainingState: [(name: String, tensor: Tensor)] {
@@ -60,7 +70,7 @@ final class LoRALinear: LinearChange {
 
   /// s · B₀ A₀ x, what the start took out of the base; nil when that is nothing.
   func given(_ input: Tensor) throws -> Tensor? {
-    try start.map { try input.linear($0.a.to(input.dtype)).linear($0.b.to(input.dtype)) * scale }
+    try takenOut.map { try input.linear($0.a.to(input.dtype)).linear($0.b.to(input.dtype)) * scale }
   }
 
   /// The whole change of the layer without dropout and bias.
@@ -71,12 +81,18 @@ final class LoRALinear: LinearChange {
 
   var lowRankUpdate: LowRankUpdate? {
     // What was taken out is not dropped with the rest.
-    guard bias == nil, start == nil || dropout == 0, let (a, b) = try? factors() else { return nil }
+    guard bias == nil, takenOut == nil || dropout == 0, let (a, b) = try? factors() else { return nil }
     return LowRankUpdate(a: a, b: b, scale: scale, dropout: dropout)
   }
 
-  /// The whole change of the weight as one pair: A `[r, in]` and B `[out, r]`, or [A | A₀] and [B | −B₀] of twice the rank.
-  func factors() throws -> (a: Tensor, b: Tensor) {
+  /// The whole change of the layer's weight as one pair: A `[r, in]` and B `[out, r]`, or [A | A₀] and [B | −B₀] of twice the
+  /// rank.
+  func factors() throws -> (a: Tensor, b: Tensor) { try pair(without: takenOut) }
+
+  /// What training changed, as one pair for the base's own weight.
+  func learnedFactors() throws -> (a: Tensor, b: Tensor) { try pair(without: start) }
+
+  private func pair(without start: (a: Tensor, b: Tensor)?) throws -> (a: Tensor, b: Tensor) {
     guard let start else { return (a.value, b.value) }
     return (
       try .concatenated([a.value, start.a]), try .concatenated([b.value, -start.b], dimension: 1)
@@ -85,7 +101,7 @@ final class LoRALinear: LinearChange {
 
   /// Changes whenever ``factors()`` does.
   var versions: [Int] {
-    [a.value, b.value].map(\.version) + (start.map { [$0.a.version, $0.b.version] } ?? [])
+    [a.value, b.value].map(\.version) + (takenOut.map { [$0.a.version, $0.b.version] } ?? [])
   }
 
   /// W + s B A.

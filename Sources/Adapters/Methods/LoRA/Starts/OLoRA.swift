@@ -9,7 +9,7 @@ extension LoRAInitialization {
     let (q, r) = try target.weight().orthogonalTriangularDecomposition()
     return LoRAStart(
       a: try r.slice(0..<target.rank).copy(),
-      b: try q.slice(0..<target.rank, dimension: 1).contiguous(), replacesProduct: true)
+      b: try q.slice(0..<target.rank, dimension: 1).contiguous(), base: .withoutProduct)
   }
 
   static let oloraEntry = Entry(

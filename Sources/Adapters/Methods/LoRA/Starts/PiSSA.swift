@@ -31,7 +31,7 @@ extension LoRAInitialization {
     let root = try (parts.s.slice(directions) / target.scale).squareRoot()  // [r]
     return LoRAStart(
       a: try (root.unsqueezed(1) * parts.vt.slice(directions)).contiguous(),
-      b: try (parts.u.slice(directions, dimension: 1) * root).contiguous(), replacesProduct: true)
+      b: try (parts.u.slice(directions, dimension: 1) * root).contiguous(), base: .withoutProduct)
   }
 
   static let pissaEntry = Entry(
