@@ -21,7 +21,7 @@ struct MemoryTests {
       var state: UInt64 = 5
       var mostAlive = 0
       var mostResident = 0
-      for _ in 0..<300 {
+      for _ in 0..<80 {
         state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
         let tokens = 200 + Int(state >> 33) % 825
         var alive: [Tensor] = []
