@@ -56,6 +56,7 @@ struct TrainCommand: AsyncParsableCommand {
     training.message = { Console.message($0) }
     training.status = Console.status
     training.profiles = profile
+    training.cacheFolder = CacheFolder.tokens
     training.shouldStop = { Interruption.isRequested }
     let summary: TrainingRun.Summary
     do {

@@ -239,7 +239,7 @@ import Testing
     let file = try file(scratch)
     let folder = scratch.path("cache")
     let (list, plainReport) = try await encoder.examples(of: [file])
-    let (cache, report) = try await encoder.cachedExamples(of: file, in: folder)
+    let (cache, report) = try await encoder.cachedExamples(of: [file], in: folder)
     #expect(report == plainReport)
     #expect(cache.lengths == list.lengths)
     #expect(try (0..<100).map(cache.example(at:)) == list.examples)
@@ -247,10 +247,31 @@ import Testing
     #expect(names.count == 1)
     let path = folder + "/" + names[0]
     let made = try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? Int
-    let (again, sameReport) = try await encoder.cachedExamples(of: file, in: folder)
+    let (again, sameReport) = try await encoder.cachedExamples(of: [file], in: folder)
     #expect(sameReport == report)
     #expect(try again.example(at: 57) == list.examples[57])
     #expect(try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? Int == made)
+  }
+
+  @Test("a cache of several files ends at the limit, as rows in memory do")
+  func severalFiles() async throws {
+    let scratch = try Scratch()
+    let file = try file(scratch, rows: 60)
+    let (list, plainReport) = try await encoder.examples(of: [file, file], limit: 75)
+    let (cache, report) = try await encoder.cachedExamples(
+      of: [file, file], limit: 75, in: scratch.path("cache"))
+    #expect(report == plainReport && report.rows == 75)
+    #expect(try (0..<75).map(cache.example(at:)) == list.examples)
+  }
+
+  @Test("a folder that cannot be written is said to be the reason")
+  func unwritable() async throws {
+    let scratch = try Scratch()
+    let file = try file(scratch)
+    let blocked = try scratch.file("blocked", "a file where the folder would be")
+    await #expect(throws: TokenCacheNotWritten.self) {
+      _ = try await encoder.cachedExamples(of: [file], in: blocked)
+    }
   }
 
   @Test("other data, options or tokenizers have another cache")
@@ -260,13 +281,15 @@ import Testing
     var other = WordTokenization.chat
     other.identity = "others"
     let keys = [
-      try TokenCache.Key(file: first, encoder: encoder.encoder, rowFormat: .init()),
+      try TokenCache.Key(files: [first], encoder: encoder.encoder, rowFormat: .init()),
       try TokenCache.Key(
-        file: first, encoder: ExampleEncoder(WordTokenization.chat, options: .init(maxLength: 7)),
+        files: [first], encoder: ExampleEncoder(WordTokenization.chat, options: .init(maxLength: 7)),
         rowFormat: .init()),
-      try TokenCache.Key(file: first, encoder: ExampleEncoder(other), rowFormat: .init()),
-      try TokenCache.Key(file: first, encoder: encoder.encoder, rowFormat: .init(systemPrompt: "x")),
-      try TokenCache.Key(file: try file(scratch, rows: 101), encoder: encoder.encoder, rowFormat: .init()),
+      try TokenCache.Key(files: [first], encoder: ExampleEncoder(other), rowFormat: .init()),
+      try TokenCache.Key(files: [first], encoder: encoder.encoder, rowFormat: .init(systemPrompt: "x")),
+      try TokenCache.Key(files: [first], limit: 5, encoder: encoder.encoder, rowFormat: .init()),
+      try TokenCache.Key(files: [first, first], encoder: encoder.encoder, rowFormat: .init()),
+      try TokenCache.Key(files: [try file(scratch, rows: 101)], encoder: encoder.encoder, rowFormat: .init()),
     ]
     #expect(Set(keys).count == keys.count)
     #expect(Set(keys.map(\.fileName)).count == keys.count)
@@ -276,14 +299,17 @@ import Testing
   func damaged() async throws {
     let scratch = try Scratch()
     let file = try file(scratch)
-    let key = try TokenCache.Key(file: file, encoder: encoder.encoder, rowFormat: .init())
-    let (original, _) = try await encoder.cachedExamples(of: file, in: scratch.folder.path)
+    let key = try TokenCache.Key(files: [file], encoder: encoder.encoder, rowFormat: .init())
+    let (original, _) = try await encoder.cachedExamples(of: [file], in: scratch.folder.path)
     let path = scratch.path(key.fileName)
     let whole = Array(try Data(contentsOf: URL(fileURLWithPath: path)))
     let last = try original.example(at: 99)
     var damages: [[UInt8]] = [0, 8, 95, 96, whole.count / 2, whole.count - 1].map { Array(whole[..<$0]) }
     damages.append(whole + [0])
-    for position in [0, 8, 12, 20, 48, 55, 56, 63, 80, 88] {
+    // In the header, in tokens and labels, in the table, and in the report.
+    for position in [
+      0, 8, 12, 20, 48, 55, 56, 63, 64, 80, 88, 96, 301, whole.count / 2, whole.count - 700, whole.count - 20,
+    ] {
       var changed = whole
       changed[position] ^= 0x41
       damages.append(changed)
@@ -293,7 +319,7 @@ import Testing
       try FileManager.default.removeItem(atPath: path)
       _ = try scratch.file(key.fileName, damage)
       #expect(dataError { _ = try TokenCache(path, key: key) }?.remedy == "Delete it; it is made again")
-      let (remade, _) = try await encoder.cachedExamples(of: file, in: scratch.folder.path)
+      let (remade, _) = try await encoder.cachedExamples(of: [file], in: scratch.folder.path)
       #expect(try remade.example(at: 99) == last)
     }
     #expect(Array(try Data(contentsOf: URL(fileURLWithPath: path))) == whole)

@@ -28,23 +28,39 @@ public struct DatasetEncoder: Sendable {
     return (ExampleList(examples), report)
   }
 
-  /// The examples of a file from a cache in `folder`, which is made first unless it is there already.
+  /// The examples of files from a cache in `folder`, which is made first unless it is there already.
   ///
-  /// Memory stays flat however large the file is.
+  /// Memory stays flat however large the files are.
+  ///
+  /// - Throws: ``TokenCacheNotWritten`` when the cache cannot be made, ``DataError`` about the data, `CancellationError`.
   public func cachedExamples(
-    of file: DataFile, in folder: String, progress: (@Sendable (EncodingReport) -> Void)? = nil
+    of files: [DataFile], limit: Int? = nil, in folder: String,
+    progress: (@Sendable (EncodingReport) -> Void)? = nil
   ) async throws -> (examples: TokenCache, report: EncodingReport) {
-    let key = try TokenCache.Key(file: file, encoder: encoder, rowFormat: rowFormat)
+    let key = try TokenCache.Key(files: files, limit: limit, encoder: encoder, rowFormat: rowFormat)
     let path = folder + "/" + key.fileName
     // A cache that is damaged or from another version is made again: it holds nothing of its own.
     if let cache = try? TokenCache(path, key: key) { return (cache, cache.report) }
-    let writer = try TokenCache.Writer(path, key: key)
+    let writer = try written { try TokenCache.Writer(path, key: key) }
     var report = EncodingReport()
-    try await encode(file, limit: nil, into: &report, progress: progress) { try writer.append($0) }
-    try report.check(file.path)
-    try writer.commit(report)
-    let cache = try TokenCache(path, key: key)
-    return (cache, report)
+    for file in files {
+      try await encode(file, limit: limit, into: &report, progress: progress) { example in
+        try written { try writer.append(example) }
+      }
+    }
+    try report.check(files.map(\.path).joined(separator: ", "))
+    return try written {
+      try writer.commit(report)
+      return (try TokenCache(path, key: key), report)
+    }
+  }
+
+  private func written<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch {
+      throw TokenCacheNotWritten(reason: "\(error)")
+    }
   }
 
   private func encode(
@@ -89,4 +105,10 @@ public struct DatasetEncoder: Sendable {
       return parts.sorted { $0.0 < $1.0 }.flatMap(\.1)
     }
   }
+}
+
+/// A token cache cannot be made, for instance because the disk is full: nothing is wrong with the data, and they can be encoded without.
+public struct TokenCacheNotWritten: Error, CustomStringConvertible {
+  public let reason: String
+  public var description: String { "the token cache cannot be written: \(reason)" }
 }

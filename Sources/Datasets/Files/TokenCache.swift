@@ -2,51 +2,60 @@ import Files
 import Foundation
 import JSON
 
-/// The encoded examples of a data file, in a file that is mapped into memory: ten million rows take no more
-/// memory than the batch at hand.
+/// The encoded examples of data files, in a file that is mapped into memory: ten million rows take no more
+/// memory than their lengths and the batch at hand.
 ///
 /// Layout, little-endian: a header of 96 bytes; for each example its tokens and then its labels, 4 bytes each;
 /// where each example starts, counted in tokens, 8 bytes each and one more; the ``EncodingReport`` as JSON.
 /// Header: `GRAFTTOK`, version, length of the report (4 bytes each), the key (32), the number of examples and
-/// of tokens (8 each), 24 bytes of zeros, and the FNV-1a hash of all that (8).
+/// of tokens (8 each), the ``BodyHash`` of what follows the header (8), 16 bytes of zeros, and the FNV-1a hash of all that (8).
 public struct TokenCache: ExampleSource {
   public let lengths: [Int32]
   /// What became of the rows when the cache was made.
   public let report: EncodingReport
   private let data: Data
-  private let starts: [UInt64]
+  /// Where the table of starts begins.
+  private let table: Int
 
   fileprivate static let magic = Array("GRAFTTOK".utf8)
-  fileprivate static let version: UInt32 = 1
+  fileprivate static let version: UInt32 = 2
   fileprivate static let headerSize = 96
 
-  /// What a cache was made from: data file, tokenizer and options.
+  /// What a cache was made from: data files, tokenizer and options.
   public struct Key: Sendable, Hashable {
     let digest: [UInt8]
 
-    /// The data file is known by its path, size, time of change and first and last 64 KiB: to read all of a
+    /// A data file is known by its path, size, time of change and first and last 64 KiB: to read all of a
     /// large file would cost what the cache is there to save.
-    public init(file: DataFile, encoder: ExampleEncoder, rowFormat: RowFormatOptions) throws {
+    ///
+    /// - Parameter limit: how many rows are read at most; nil is all.
+    public init(files: [DataFile], limit: Int? = nil, encoder: ExampleEncoder, rowFormat: RowFormatOptions)
+      throws
+    {
       var hash = SHA256()
       let encoded = JSONEncoder()
       encoded.outputFormatting = .sortedKeys
-      var status = stat()
-      let bytes = try ByteFile(file.path)
-      guard stat(file.path, &status) == 0 else {
-        throw DataError("cannot be examined: \(String(cString: strerror(errno)))", at: .init(file: file.path))
+      for file in files {
+        var status = stat()
+        let bytes = try ByteFile(file.path)
+        guard stat(file.path, &status) == 0 else {
+          throw DataError(
+            "cannot be examined: \(String(cString: strerror(errno)))", at: .init(file: file.path))
+        }
+        #if canImport(Darwin)
+          let changed = status.st_mtimespec
+        #else
+          let changed = status.st_mtim
+        #endif
+        let size = Int(status.st_size)
+        hash.update(field: URL(fileURLWithPath: file.path).standardizedFileURL.path)
+        hash.update(field: "\(size) \(changed.tv_sec) \(changed.tv_nsec)")
+        hash.update(try bytes.read(upTo: 64 << 10, at: 0))
+        hash.update(try bytes.read(upTo: 64 << 10, at: max(0, size - (64 << 10))))
+        hash.update(field: "\(file.format.rawValue) \(file.encoding)")
+        hash.update(field: String(decoding: try encoded.encode(file.options), as: UTF8.self))
       }
-      #if canImport(Darwin)
-        let changed = status.st_mtimespec
-      #else
-        let changed = status.st_mtim
-      #endif
-      let size = Int(status.st_size)
-      hash.update(field: URL(fileURLWithPath: file.path).standardizedFileURL.path)
-      hash.update(field: "\(size) \(changed.tv_sec) \(changed.tv_nsec)")
-      hash.update(try bytes.read(upTo: 64 << 10, at: 0))
-      hash.update(try bytes.read(upTo: 64 << 10, at: max(0, size - (64 << 10))))
-      hash.update(field: "\(file.format.rawValue) \(file.encoding)")
-      hash.update(field: String(decoding: try encoded.encode(file.options), as: UTF8.self))
+      hash.update(field: "\(files.count) \(limit ?? -1)")
       hash.update(field: encoder.tokenization.identity)
       hash.update(field: "\(encoder.tokenization.endOfSequence ?? -1) \(encoder.tokenization.render != nil)")
       hash.update(field: String(decoding: try encoded.encode(encoder.options), as: UTF8.self))
@@ -68,7 +77,7 @@ public struct TokenCache: ExampleSource {
     func damaged(_ what: String) -> DataError {
       DataError("the token cache \(what)", at: .init(file: path), remedy: "Delete it; it is made again")
     }
-    _ = try ByteFile(path)
+    let file = try ByteFile(path)
     do {
       data = try Data(contentsOf: URL(fileURLWithPath: path), options: .alwaysMapped)
     } catch {
@@ -94,28 +103,43 @@ public struct TokenCache: ExampleSource {
       data.count == Self.headerSize + 8 * Int(tokens) + 8 * (Int(count) + 1) + reportSize
     else { throw damaged("is cut off") }
 
+    // Read rather than mapped, so that no page of it counts for this process.
+    var hash = BodyHash()
+    var place = Self.headerSize
+    while place < data.count {
+      let piece = try file.read(upTo: BodyHash.piece, at: place)
+      guard !piece.isEmpty else { throw damaged("is cut off") }
+      hash.update(piece)
+      place += piece.count
+    }
+    guard hash.value == Self.integer(header, at: 64, as: UInt64.self) else { throw damaged("is damaged") }
+
     let table = Self.headerSize + 8 * Int(tokens)
-    let starts = data.withUnsafeBytes { bytes in
-      (0...Int(count)).map {
-        UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: table + 8 * $0, as: UInt64.self))
+    let lengths: [Int32]? = data.withUnsafeBytes { bytes in
+      var lengths: [Int32] = []
+      lengths.reserveCapacity(Int(count))
+      var start = Self.start(of: 0, in: bytes, table: table)
+      guard start == 0 else { return nil }
+      for index in 1...Int(count) {
+        let end = Self.start(of: index, in: bytes, table: table)
+        guard start <= end, let length = Int32(exactly: end - start) else { return nil }
+        lengths.append(length)
+        start = end
       }
+      return start == tokens ? lengths : nil
     }
-    guard starts.first == 0, starts.last == tokens else { throw damaged("has a damaged table") }
-    var lengths: [Int32] = []
-    lengths.reserveCapacity(Int(count))
-    for (start, end) in zip(starts, starts.dropFirst()) {
-      guard start <= end, let length = Int32(exactly: end - start) else {
-        throw damaged("has a damaged table")
-      }
-      lengths.append(length)
-    }
+    guard let lengths else { throw damaged("has a damaged table") }
     do {
       report = try JSONDecoder().decode(EncodingReport.self, from: data.suffix(reportSize))
     } catch {
       throw damaged("has a damaged report")
     }
     self.lengths = lengths
-    self.starts = starts
+    self.table = table
+  }
+
+  private static func start(of example: Int, in bytes: UnsafeRawBufferPointer, table: Int) -> UInt64 {
+    UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: table + 8 * example, as: UInt64.self))
   }
 
   public func example(at index: Int) throws -> Example {
@@ -126,7 +150,7 @@ public struct TokenCache: ExampleSource {
           Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset + 4 * $0, as: Int32.self))
         }
       }
-      let offset = Self.headerSize + 8 * Int(starts[index])
+      let offset = Self.headerSize + 8 * Int(Self.start(of: index, in: bytes, table: table))
       return Example(tokens: array(at: offset), labels: array(at: offset + 4 * count))
     }
   }
@@ -136,6 +160,9 @@ public struct TokenCache: ExampleSource {
     private let file: AtomicFile
     private let key: Key
     private var starts: [UInt64] = [0]
+    private var hash = BodyHash()
+    /// What is not written yet: less than a piece.
+    private var buffer: [UInt8] = []
 
     init(_ path: String, key: Key) throws {
       let folder = URL(fileURLWithPath: path).deletingLastPathComponent()
@@ -151,17 +178,33 @@ public struct TokenCache: ExampleSource {
 
     func append(_ example: Example) throws {
       for values in [example.tokens, example.labels] {
-        try values.map(\.littleEndian).withUnsafeBytes { try file.write($0) }
+        try values.map(\.littleEndian).withUnsafeBytes { try write($0) }
       }
       starts.append(starts[starts.count - 1] + UInt64(example.count))
     }
 
+    private func write(_ bytes: UnsafeRawBufferPointer) throws {
+      buffer.append(contentsOf: bytes)
+      var begin = 0
+      while buffer.count - begin >= BodyHash.piece {
+        try flush(buffer[begin..<begin + BodyHash.piece])
+        begin += BodyHash.piece
+      }
+      if begin > 0 { buffer.removeFirst(begin) }
+    }
+
+    private func flush(_ piece: ArraySlice<UInt8>) throws {
+      hash.update(Array(piece))
+      try file.write(Array(piece))
+    }
+
     func commit(_ report: EncodingReport) throws {
-      try starts.map(\.littleEndian).withUnsafeBytes { try file.write($0) }
+      try starts.map(\.littleEndian).withUnsafeBytes { try write($0) }
       let encoder = JSONEncoder()
       encoder.outputFormatting = .sortedKeys  // equal data give equal files
       let report = try encoder.encode(report)
-      try file.write([UInt8](report))
+      try report.withUnsafeBytes { try write($0) }
+      try flush(buffer[...])
       var header = TokenCache.magic
       func append(_ value: some FixedWidthInteger) {
         header.append(contentsOf: withUnsafeBytes(of: value.littleEndian, Array.init))
@@ -171,7 +214,8 @@ public struct TokenCache: ExampleSource {
       header.append(contentsOf: key.digest)
       append(UInt64(starts.count - 1))
       append(starts[starts.count - 1])
-      header.append(contentsOf: [UInt8](repeating: 0, count: 24))
+      append(hash.value)
+      header.append(contentsOf: [UInt8](repeating: 0, count: 16))
       append(TokenCache.hash(header[...]))
       try file.overwriteStart(header)
       try file.commit()
@@ -186,5 +230,38 @@ public struct TokenCache: ExampleSource {
 
   fileprivate static func hash(_ bytes: ArraySlice<UInt8>) -> UInt64 {
     bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+  }
+}
+
+/// FNV-1a over words of 8 bytes in four lanes: as fast as the bytes are read, and different whenever any one word is.
+struct BodyHash {
+  /// What is hashed at a time; only the last piece may be shorter.
+  static let piece = 1 << 20
+
+  private var lanes: (UInt64, UInt64, UInt64, UInt64) = (
+    0xCBF2_9CE4_8422_2325, 0x8422_2325_CBF2_9CE4, 0x9CE4_8422_2325_CBF2, 0x2325_CBF2_9CE4_8422
+  )
+  private var count: UInt64 = 0
+  private static let prime: UInt64 = 0x100_0000_01B3
+
+  mutating func update(_ bytes: [UInt8]) {
+    count += UInt64(bytes.count)
+    var padded = bytes
+    if bytes.count % 32 != 0 { padded += [UInt8](repeating: 0, count: 32 - bytes.count % 32) }
+    padded.withUnsafeBytes { memory in
+      for offset in stride(from: 0, to: memory.count, by: 32) {
+        func word(_ index: Int) -> UInt64 {
+          UInt64(littleEndian: memory.loadUnaligned(fromByteOffset: offset + 8 * index, as: UInt64.self))
+        }
+        lanes.0 = (lanes.0 ^ word(0)) &* Self.prime
+        lanes.1 = (lanes.1 ^ word(1)) &* Self.prime
+        lanes.2 = (lanes.2 ^ word(2)) &* Self.prime
+        lanes.3 = (lanes.3 ^ word(3)) &* Self.prime
+      }
+    }
+  }
+
+  var value: UInt64 {
+    [lanes.0, lanes.1, lanes.2, lanes.3, count].reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ $1) &* Self.prime }
   }
 }

@@ -16,6 +16,8 @@ public struct DataArguments: ConfigurationGroup {
   public var systemPrompt: String?
   public var maxTrainSamples: Int?
   public var maxEvalSamples: Int?
+  /// Whether rows are kept as tokens on disk, and mapped from there.
+  public var tokenCache = true
 
   public init() {}
 
@@ -43,6 +45,10 @@ public struct DataArguments: ConfigurationGroup {
         "System message of every conversation that has none of its own."),
       .init("max_train_samples", in: section, \.maxTrainSamples, "Use only the first so many training rows."),
       .init("max_eval_samples", in: section, \.maxEvalSamples, "Use only the first so many validation rows."),
+      .init(
+        "token_cache", in: section, \.tokenCache,
+        "Keep the rows as tokens in the cache folder, and map them from there instead of holding them in memory. `false` encodes them anew."
+      ),
     ]
   }()
 

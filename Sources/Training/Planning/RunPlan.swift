@@ -117,7 +117,7 @@ public struct RunPlan: Sendable {
   // MARK: Batches
 
   private static func data(_ configuration: RunConfiguration, _ structure: ModelStructure) async throws
-    -> ExampleList?
+    -> (any ExampleSource)?
   {
     guard let tokenizer = try structure.tokenizer(configuration.model) else { return nil }
     try configuration.data.checkFiles()
@@ -126,7 +126,7 @@ public struct RunPlan: Sendable {
 
   /// The largest pass of the first epoch or, without data, of rows as long as the settings allow, all supervised.
   private static func largestBatch(
-    _ arguments: TrainingArguments, _ data: ExampleList?, contextLength: Int, device: Device.Kind
+    _ arguments: TrainingArguments, _ data: (any ExampleSource)?, contextLength: Int, device: Device.Kind
   ) throws -> MemoryPlan.Batch {
     let limit = arguments.maxTokensPerPass(on: device)
     guard let data else {

@@ -1,33 +1,47 @@
 import Datasets
+import Foundation
 import Generation
 
 /// The rows of a run's files as tokens and labels.
 public struct TrainingData: Sendable {
-  public let train: ExampleList
-  public let validation: ExampleList?
+  public let train: any ExampleSource
+  public let validation: (any ExampleSource)?
   public let trainReport: EncodingReport
   public let validationReport: EncodingReport?
 
   /// Reads and encodes what `data` names, as `arguments` say.
   ///
+  /// - Parameters:
+  ///   - cacheFolder: where encoded rows are kept for the next run and mapped from, unless `data` says otherwise; nil holds them in memory.
+  ///   - message: gets what the user should know.
   /// - Throws: `DataError` naming file, row and remedy, also when no row can be trained on.
-  public init(_ data: DataArguments, _ arguments: TrainingArguments, tokenizer: ChatTokenizer) async throws {
+  public init(
+    _ data: DataArguments, _ arguments: TrainingArguments, tokenizer: ChatTokenizer, cacheFolder: URL? = nil,
+    message: (String) -> Void = { _ in }
+  ) async throws {
     let encoder = ExampleEncoder(
       TextTokenization(
         tokenizer.tokenizer, chatTemplate: tokenizer.chatTemplate, identity: tokenizer.identity),
       options: EncodingOptions(arguments))
     let dataset = DatasetEncoder(encoder, rowFormat: RowFormatOptions(data))
-    let reading = ReadingOptions(encoding: data.encoding)
+    let folder = data.tokenCache ? cacheFolder : nil
 
-    let train = try await dataset.examples(
-      of: data.trainFile.map { try DataFile($0, options: reading) }, limit: data.maxTrainSamples)
-    (self.train, trainReport) = (train.examples, train.report)
+    func examples(_ paths: [String], limit: Int?) async throws -> (any ExampleSource, EncodingReport) {
+      let files = try paths.map { try DataFile($0, options: ReadingOptions(encoding: data.encoding)) }
+      if let folder {
+        do {
+          return try await dataset.cachedExamples(of: files, limit: limit, in: folder.path)
+        } catch let error as TokenCacheNotWritten {
+          message("\(error); the rows stay in memory instead")
+        }
+      }
+      return try await dataset.examples(of: files, limit: limit)
+    }
+    (train, trainReport) = try await examples(data.trainFile, limit: data.maxTrainSamples)
     if data.validationFile.isEmpty {
       (validation, validationReport) = (nil, nil)
     } else {
-      let validation = try await dataset.examples(
-        of: data.validationFile.map { try DataFile($0, options: reading) }, limit: data.maxEvalSamples)
-      (self.validation, validationReport) = (validation.examples, validation.report)
+      (validation, validationReport) = try await examples(data.validationFile, limit: data.maxEvalSamples)
     }
   }
 }

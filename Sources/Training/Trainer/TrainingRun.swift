@@ -20,6 +20,8 @@ public struct TrainingRun {
   public var message: (String) -> Void = { _ in }
   /// The terminal's last line, for the progress bar.
   public var status: StatusLine?
+  /// Where rows are kept as tokens for the next run on the same data; nil holds them in memory.
+  public var cacheFolder: URL?
   /// Asked between steps; true saves and stops.
   public var shouldStop: () -> Bool = { false }
   /// Whether to measure where the time of the steps goes; `profile.folded`, for flame graphs, then lies in the output folder.
@@ -59,7 +61,8 @@ public struct TrainingRun {
     let tokenizer = try loadTokenizer(source)
     try adapter.encodeTexts { tokenizer.encode($0) }
     try checkContext(source, virtualTokens: adapter.virtualTokenCount)
-    let data = try await TrainingData(configuration.data, arguments, tokenizer: tokenizer)
+    let data = try await TrainingData(
+      configuration.data, arguments, tokenizer: tokenizer, cacheFolder: cacheFolder, message: message)
     message("training data: \(data.trainReport)")
     if let report = data.validationReport { message("validation data: \(report)") }
     return try train(source, tokenizer, data, adapter, device: device)
@@ -121,7 +124,7 @@ public struct TrainingRun {
     let counts = model.parameterCounts
     return Summary(
       adapter: output.path, trainableParameters: counts.trainable, allParameters: counts.all,
-      examples: data.train.examples.count, outcome: outcome, evaluationLoss: evaluation,
+      examples: data.train.lengths.count, outcome: outcome, evaluationLoss: evaluation,
       peakMemoryBytes: ProcessMemory.peak, profile: profile)
   }
 
