@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compare Graft with transformers and PEFT on the real SmolLM2-135M-Instruct, both ways, in fp32.
+"""Compare Graft with transformers and PEFT on the real SmolLM2-135M-Instruct, both ways, in fp32; and
+the losses of training in bf16.
 
     make verify
     Scripts/verify.py [--venv FOLDER] [--only NAME …] [--keep]
@@ -116,13 +117,14 @@ class Bench:
             self._tokenizer = load_tokenizer(MODEL)
         return self._tokenizer
 
-    def base(self):
-        """A fresh base: PEFT changes the model that it wraps."""
+    def base(self, dtype: str = "float32"):
+        """A fresh base: PEFT changes the model that it wraps. Reduced precision as its users run it, by the engine's attention."""
         import torch
         from transformers_models import load_model
 
         self.tokenizer
-        return load_model(MODEL, torch.float32, attn_implementation="eager")
+        attention = "eager" if dtype == "float32" else "sdpa"
+        return load_model(MODEL, getattr(torch, dtype), attn_implementation=attention)
 
     def prompt(self, text: str):
         messages = [{"role": "user", "content": text}]
@@ -313,7 +315,41 @@ def supervised_rows(bench: Bench, counted: int):
     return None, counts
 
 
-def peft_training(bench: Bench, folder: Path, rows):
+def training_bf16(bench: Bench):
+    """The same ten steps in bf16: how far the losses are from those that PEFT has in fp32, beside PEFT's own bf16."""
+    folder = bench.work / "training-bf16"
+    folder.mkdir()
+    (folder / "train.json").write_text(json.dumps(ROWS[: STEPS * BATCH]))
+    configuration = folder / "train.yaml"
+    settings = {
+        "model_name_or_path": str(MODEL), "train_file": str(folder / "train.json"), "dtype": "bfloat16", "device": "cpu",
+        "prompt_column": "question", "response_column": "answer", "lora_dropout": 0.0, "max_length": 512,
+        "per_device_train_batch_size": BATCH, "max_steps": STEPS, "train_sampling_strategy": "sequential",
+        "logging_steps": 1, "save_strategy": "no", **LORA, **TRAINING,
+    }
+    configuration.write_text(json.dumps(settings))
+    # The initial adapter, as in `training`: its seed is the same for every type.
+    bench.graft.train(
+        configuration,
+        {"output_dir": str(folder / "init"), "max_steps": 1, "warmup_steps": 0, "learning_rate": 1e-30})
+    bench.graft.train(configuration, {"output_dir": str(folder / "graft")})
+    ours = metrics(folder / "graft")
+    rows, variant = supervised_rows(bench, ours[-1]["supervised_tokens"])
+    if rows is None:
+        yield "training, bf16: supervised tokens", None, f"{ours[-1]['supervised_tokens']}, and by the template {variant}"
+        return
+    exact, _ = peft_training(bench, folder, rows)
+    theirs, _ = peft_training(bench, folder, rows, "bfloat16")
+
+    def distances(records):
+        return [abs(one["loss"] - other["loss"]) for one, other in zip(records, exact, strict=True)]
+
+    ours, theirs = distances(ours), distances(theirs)
+    yield "training, bf16: mean distance from fp32, allowed: PEFT's", sum(ours) / len(ours), sum(theirs) / len(theirs)
+    yield "training, bf16: largest distance, allowed: PEFT's", max(ours), max(theirs)
+
+
+def peft_training(bench: Bench, folder: Path, rows, dtype: str = "float32"):
     import torch
     from peft import PeftModel
     from torch.utils.data import SequentialSampler
@@ -339,11 +375,11 @@ def peft_training(bench: Bench, folder: Path, rows):
             for key, value in filler.items()
         }
 
-    model = PeftModel.from_pretrained(bench.base(), folder / "init", is_trainable=True)
+    model = PeftModel.from_pretrained(bench.base(dtype), folder / "init", is_trainable=True)
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"), use_cpu=True, logging_steps=1, save_strategy="no", report_to="none",
         disable_tqdm=True, optim="adamw_torch", remove_unused_columns=False, label_names=["labels"], max_steps=STEPS,
-        per_device_train_batch_size=BATCH, **TRAINING,
+        per_device_train_batch_size=BATCH, bf16=dtype == "bfloat16", **TRAINING,
     )
     quiet = open(os.devnull, "w")
     stdout, sys.stdout = sys.stdout, quiet  # Trainer prints its logs
@@ -355,7 +391,7 @@ def peft_training(bench: Bench, folder: Path, rows):
     return records, model
 
 
-CHECKS = [logits, generation, peft_to_graft, training]
+CHECKS = [logits, generation, peft_to_graft, training, training_bf16]
 
 if __name__ == "__main__":
     sys.exit(main())
