@@ -29,6 +29,7 @@ struct GraftCommand: AsyncParsableCommand {
     subcommands: [
       DataCommand.self, InspectCommand.self, PlanCommand.self, TrainCommand.self, EvaluateCommand.self,
       GenerateCommand.self, ChatCommand.self, MergeCommand.self, CombineCommand.self, ConvertCommand.self,
+      ExportCommand.self,
       EngineCommand.self, DebugCommand.self,
     ])
 

@@ -118,26 +118,57 @@ public struct GGUFArchitecture: Sendable {
     return "model.layers.\(layer).\(module).\(parts[3])"
   }
 
+  /// The file's name for a tensor of the checkpoint; nil when files of this architecture have none.
+  package func tensorName(of checkpointName: String) -> String? {
+    let parts = checkpointName.split(separator: ".").map(String.init)
+    guard parts.count >= 2 else { return nil }
+    let (module, kind) = (parts.dropLast().joined(separator: "."), parts[parts.count - 1])
+    if let found = Self.topLevel.first(where: { $0.value == module }) { return "\(found.key).\(kind)" }
+    guard parts.count > 4, parts[0] == "model", parts[1] == "layers", let layer = Int(parts[2]) else {
+      return nil
+    }
+    let within = parts[3..<parts.count - 1].joined(separator: ".")
+    return Self.perLayer.first { $0.value == within }.map { "blk.\(layer).\($0.key).\(kind)" }
+  }
+
   /// The rows of a query or key projection in the order of Hugging Face, whose rotary pairs lie half a head apart.
   func restored(_ tensor: Tensor, checkpointName: String, configuration: ModelConfiguration) throws -> Tensor
   {
-    guard interleavesRotaryPairs else { return tensor }
+    guard let heads = try interleavedHeads(tensor, checkpointName, configuration) else { return tensor }
+    // [heads, pairs, 2, …] → [heads, 2, pairs, …]
+    return try tensor.reshaped([heads, tensor.size(0) / heads / 2, 2] + tensor.shape.dropFirst())
+      .transposed(1, 2).reshaped(tensor.shape)
+  }
+
+  /// The other way round: the rows in the order that llama.cpp computes with.
+  package func interleaved(_ tensor: Tensor, checkpointName: String, configuration: ModelConfiguration) throws
+    -> Tensor
+  {
+    guard let heads = try interleavedHeads(tensor, checkpointName, configuration) else { return tensor }
+    // [heads, 2, pairs, …] → [heads, pairs, 2, …]
+    return try tensor.reshaped([heads, 2, tensor.size(0) / heads / 2] + tensor.shape.dropFirst())
+      .transposed(1, 2).reshaped(tensor.shape)
+  }
+
+  /// How many heads share the rows of a tensor that the converter reorders; nil for one that it leaves alone.
+  private func interleavedHeads(
+    _ tensor: Tensor, _ checkpointName: String, _ configuration: ModelConfiguration
+  ) throws -> Int? {
+    guard interleavesRotaryPairs else { return nil }
     let heads: Int
     if checkpointName.contains("self_attn.q_proj") {
       heads = try configuration.integer("num_attention_heads")
     } else if checkpointName.contains("self_attn.k_proj") {
-      heads = try configuration.integer("num_key_value_heads")
+      heads = try configuration.integer(
+        "num_key_value_heads", default: configuration.integer("num_attention_heads"))
     } else {
-      return tensor
+      return nil
     }
-    let rest = Array(tensor.shape.dropFirst())
     guard tensor.size(0) % (2 * heads) == 0 else {
       throw ModelError(
         "\(checkpointName) in \(configuration.source) has \(tensor.size(0)) rows, which \(heads) heads do not share evenly."
       )
     }
-    // [heads, pairs, 2, …] → [heads, 2, pairs, …]
-    return try tensor.reshaped([heads, tensor.size(0) / heads / 2, 2] + rest)
-      .transposed(1, 2).reshaped(tensor.shape)
+    return heads
   }
 }
