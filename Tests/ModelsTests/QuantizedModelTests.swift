@@ -127,6 +127,27 @@ import Torch
 
   // MARK: Bad input
 
+  @Test("blocks of a type that is not computed with are refused by name, packed and unpacked")
+  func unsupportedBlocks() throws {
+    // IQ4_NL in place of Q8_0: blocks of as many elements, and of fewer bytes.
+    var bytes = try Data(contentsOf: fixture("gguf/llama-grouped-query-q8_0.gguf"))
+    let name = try #require(bytes.range(of: Data("blk.1.attn_v.weight".utf8)))
+    let type = name.upperBound + 4 + 2 * 8
+    #expect(bytes[type] == 8)
+    bytes[type] = 20
+    try withTemporaryFolder { folder in
+      let file = folder.appendingPathComponent("other.gguf")
+      try bytes.write(to: file)
+      for quantization in [nil, BaseQuantization.packed] {
+        let error = #expect(throws: (any Error).self) {
+          _ = try AutoModelForCausalLM.fromPretrained(file.path, quantization: quantization)
+        }
+        let text = "\(try #require(error))"
+        #expect(text.contains("blk.1.attn_v.weight") && text.contains("IQ4_NL"), "\(text)")
+      }
+    }
+  }
+
   @Test("settings that contradict the model are refused before weights are read")
   func contradictions() throws {
     expectError("no GGUF file", "gguf_packed") {

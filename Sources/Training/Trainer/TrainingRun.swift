@@ -54,7 +54,7 @@ public struct TrainingRun {
     try checkOutputDirectory()
     let device = try Device(choice: configuration.model.device)
     try Engine.prepare(device)
-    if arguments.fp16 { try checkHalfPrecision(device) }
+    if arguments.fp16 { try device.checkHalfPrecision() }
     var adapter = try adapterConfiguration()
 
     let source = try PretrainedSource(configuration.model.modelNameOrPath)
@@ -152,18 +152,6 @@ public struct TrainingRun {
     return adapter
   }
 
-  /// Engines without half-precision products on a device say so only when one is computed.
-  private func checkHalfPrecision(_ device: Device) throws {
-    do {
-      let one = try Tensor.ones([2, 2], dtype: .float16, device: device)
-      _ = try one.linear(one).floats()
-    } catch {
-      throw TrainingError(
-        "`fp16: true` asks for products in float16, which the device \(device) does not compute (\(error)). Use bf16: true, or "
-          + "neither.")
-    }
-  }
-
   private func loadTokenizer(_ source: PretrainedSource) throws -> ChatTokenizer {
     var tokenizer =
       try configuration.model.tokenizerNameOrPath.map { try AutoTokenizer.fromPretrained($0) }
@@ -216,6 +204,22 @@ extension Device {
       return
     }
     self = (try? Engine.prepare(.cuda)) != nil ? .cuda : .cpu
+  }
+}
+
+extension Device {
+  /// Computes one product in float16: engines without them on a device say so only then.
+  ///
+  /// - Throws: ``TrainingError`` when the device has none.
+  package func checkHalfPrecision() throws {
+    do {
+      let one = try Tensor.ones([2, 2], dtype: .float16, device: self)
+      _ = try one.linear(one).floats()
+    } catch {
+      throw TrainingError(
+        "`fp16: true` asks for products in float16, which the device \(self) does not compute (\(error)). Use bf16: true, or "
+          + "neither.")
+    }
   }
 }
 

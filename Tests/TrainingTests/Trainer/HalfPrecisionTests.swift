@@ -120,6 +120,15 @@ extension TrainerTests {
       #expect(second.state.skippedSteps == whole.state.skippedSteps)
     }
 
+    @Test("a device that gives no products in float16 is refused by name")
+    func unsupportedDevice() throws {
+      try Device.cpu.checkHalfPrecision()
+      // One that computes no numbers at all.
+      let text = message { try Device.meta.checkHalfPrecision() }
+      #expect(
+        text.contains("`fp16: true`") && text.contains("the device meta") && text.contains("bf16"), "\(text)")
+    }
+
     @Test("fp16 and bf16 together are refused")
     func both() {
       var arguments = TrainingArguments()
