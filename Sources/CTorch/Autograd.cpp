@@ -74,6 +74,11 @@ struct RandomStateGuard {
 struct SavedFunction : torch::CustomClassHolder {
   SharedCallback callback;
   RandomState random;
+  /// Copies of the inputs that are kept in their place; empty when they are kept themselves.
+  std::vector<at::Tensor> kept;
+  /// Which of the inputs want a gradient, and where they were, when copies are kept.
+  std::vector<bool> wantGradient;
+  std::vector<c10::Device> devices;
 };
 
 // The functions below take a `TensorList`: of a `std::vector`, `Function::apply` sees no tensors, and the graph would end.
@@ -83,22 +88,36 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
   static at::Tensor forward(
       AutogradContext *ctx, at::TensorList inputs, const c10::intrusive_ptr<SavedFunction> &saved) {
     ctx->saved_data["function"] = c10::IValue::make_capsule(saved);
-    ctx->save_for_backward(inputs.vec());
+    if (saved->kept.empty()) {
+      ctx->save_for_backward(inputs.vec());
+    } else {
+      for (const auto &input : inputs) {
+        saved->wantGradient.push_back(input.requires_grad());
+        saved->devices.push_back(input.device());
+      }
+    }
     at::NoGradGuard no_gradient;
     return (*saved->callback)(inputs.vec(), 1).front();
   }
 
   static variable_list backward(AutogradContext *ctx, const variable_list &gradients) {
-    auto inputs = ctx->get_saved_variables();
     auto saved = c10::static_intrusive_pointer_cast<SavedFunction>(ctx->saved_data["function"].toCapsule());
 
     std::vector<at::Tensor> detached;
-    for (const auto &input : inputs) detached.push_back(input.detach().set_requires_grad(input.requires_grad()));
+    for (const auto &input : ctx->get_saved_variables())
+      detached.push_back(input.detach().set_requires_grad(input.requires_grad()));
+    for (size_t i = 0; i < saved->kept.size(); ++i) {
+      // In the order of the device's stream, on which the copy was made; on the CPU nothing is copied.
+      const auto there = saved->kept[i].to(saved->devices[i], saved->kept[i].scalar_type(), /*non_blocking=*/true);
+      detached.push_back(there.detach().set_requires_grad(saved->wantGradient[i]));
+    }
+    // The graph is walked once: what was kept may go when the gradient is made.
+    saved->kept.clear();
 
     at::Tensor output;
     {
       // The random numbers of the first run, and after it, however it ends, those that the caller would have got next.
-      RandomStateGuard current(inputs.front().device());
+      RandomStateGuard current(detached.front().device());
       saved->random.restore();
       at::AutoGradMode with_gradient(true);
       output = (*saved->callback)(detached, 1).front();
@@ -170,13 +189,15 @@ int ct_backward(CTTensor *tensor, CTTensor *gradient) {
 void ct_set_callback_error(const char *message) { callback_error = message; }
 
 CTTensor *ct_checkpoint(
-    CTTensor *const *inputs, int32_t count, void *context, CTCallback forward, void (*release)(void *)) {
+    CTTensor *const *inputs, int32_t count, CTTensor *const *kept, void *context, CTCallback forward,
+    void (*release)(void *)) {
   auto callback = c10::make_intrusive<Callback>(context, forward, release);
   return tensor_or_null([&] {
     auto arguments = borrow_all(inputs, count);
     auto saved = c10::make_intrusive<SavedFunction>();
     saved->callback = callback;
     saved->random = RandomState::capture(arguments.front().device());
+    if (kept) saved->kept = borrow_all(kept, count);
     return Checkpoint::apply(at::TensorList(arguments), saved);
   });
 }

@@ -101,6 +101,10 @@ int ct_decoder_layer_step(
   });
 }
 
+int ct_round_stochastically(CTTensor *target, CTTensor *source, bool twin) {
+  return status([&] { (twin ? roundStochasticallyTwin : roundStochastically)(borrow(target), borrow(source)); });
+}
+
 int ct_adamw_step(
     CTTensor *const *parameters, CTTensor *const *gradients, CTTensor *const *means, CTTensor *const *squares,
     int32_t count, double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,

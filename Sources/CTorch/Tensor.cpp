@@ -180,6 +180,15 @@ CTTensor *ct_to(CTTensor *tensor, CTDType dtype, CTDevice device) {
   return tensor_or_null([&] { return borrow(tensor).to(device_of(device), dtype_of(dtype)); });
 }
 
+CTTensor *ct_copy_to_host(CTTensor *tensor, bool waits) {
+  return tensor_or_null([&] {
+    const auto source = borrow(tensor);
+    auto copy = at::empty(source.sizes(), source.options().device(at::kCPU).pinned_memory(source.is_cuda()));
+    copy.copy_(source, /*non_blocking=*/!waits);
+    return copy;
+  });
+}
+
 CTTensor *ct_contiguous(CTTensor *tensor) {
   return tensor_or_null([&] { return borrow(tensor).contiguous(); });
 }

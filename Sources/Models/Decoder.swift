@@ -192,6 +192,7 @@ public final class DecoderModel: Module, Backbone, LayerArranging {
   public let attentionShape: AttentionShape
   public var virtualTokens: VirtualTokens?
   public var usesGradientCheckpointing = false
+  public var checkpointing = LayerCheckpointing()
   public private(set) var layerSources: [Int]
 
   let className: String
@@ -235,9 +236,10 @@ public final class DecoderModel: Module, Backbone, LayerArranging {
     var hidden = rows.embeddings
     for (index, layer) in layers.enumerated() {
       let prefix = rows.prefixes?[index]
-      if usesGradientCheckpointing, cache == nil {
+      if usesGradientCheckpointing, index < checkpointing.layerCount ?? layers.count, cache == nil {
         // The prefix is an input: what it is computed from must be gone back through once, not once for each layer.
-        hidden = try checkpointed([hidden] + (prefix.map { [$0.keys, $0.values] } ?? [])) { inputs in
+        let inputs = [hidden] + (prefix.map { [$0.keys, $0.values] } ?? [])
+        hidden = try checkpointed(inputs, keep: checkpointing.keep) { inputs in
           let prefix = prefix.map { KeyValuePrefix(keys: inputs[1], values: inputs[2], woven: $0.woven) }
           return try layer(inputs[0], rotary: rotary, layout: layout, cache: nil, prefix: prefix)
         }

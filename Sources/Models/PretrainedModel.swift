@@ -42,6 +42,9 @@ public protocol Backbone: Module {
   /// Whether layers are run again in the backward pass instead of keeping what they computed.
   var usesGradientCheckpointing: Bool { get set }
 
+  /// Which layers those are, and where their inputs wait.
+  var checkpointing: LayerCheckpointing { get set }
+
   /// Lays weights that are multiplied with the same input behind one another; called once, when they are loaded.
   func optimizeLayout() throws
 
@@ -68,6 +71,11 @@ extension PretrainedModel {
   public var usesGradientCheckpointing: Bool {
     get { backbone.usesGradientCheckpointing }
     set { backbone.usesGradientCheckpointing = newValue }
+  }
+
+  public var checkpointing: LayerCheckpointing {
+    get { backbone.checkpointing }
+    set { backbone.checkpointing = newValue }
   }
 
   public func optimizeLayout() throws { try backbone.optimizeLayout() }
@@ -99,6 +107,19 @@ extension PretrainedModel {
   /// A cache for `sequenceCount` sequences of nothing.
   public func makeCache(sequenceCount: Int) -> KeyValueCache {
     KeyValueCache(layerCount: layerCount, sequenceCount: sequenceCount)
+  }
+}
+
+/// How layers are run again in the backward pass.
+public struct LayerCheckpointing {
+  /// How many are, from the first one on; nil is all.
+  public var layerCount: Int?
+  /// Makes the copy of a layer's input that is kept in its place; nil keeps the input itself.
+  public var keep: ((Tensor) throws -> Tensor)?
+
+  public init(layerCount: Int? = nil, keep: ((Tensor) throws -> Tensor)? = nil) {
+    self.layerCount = layerCount
+    self.keep = keep
   }
 }
 

@@ -41,11 +41,21 @@ public var gradientIsRecorded: Bool { ct_gradient_enabled() }
 ///
 /// Parameters that `body` uses get their gradients as usual. Inputs none of which requires a gradient make the second
 /// run impossible; `body` then simply runs.
-public func checkpointed(_ inputs: [Tensor], _ body: @escaping ([Tensor]) throws -> Tensor) throws -> Tensor {
+///
+/// - Parameter keep: makes the copy of an input that is kept in its place until the second run, in memory of another kind; it is taken from
+///   there to the input's device. Without it the inputs are kept as they are.
+public func checkpointed(
+  _ inputs: [Tensor], keep: ((Tensor) throws -> Tensor)? = nil, _ body: @escaping ([Tensor]) throws -> Tensor
+) throws -> Tensor {
   guard gradientIsRecorded, inputs.contains(where: \.requiresGradient) else { return try body(inputs) }
   let closure = TensorClosure { [try body($0)] }
+  let kept = try keep.map { keep in try withoutGradient { try inputs.map { try keep($0.detached()) } } }
   let result = Tensor.withHandles(inputs) { handles, count in
-    ct_checkpoint(handles, count, closure.retainedContext(), TensorClosure.call, TensorClosure.release)
+    func checkpoint(_ kept: UnsafePointer<OpaquePointer>?) -> OpaquePointer? {
+      ct_checkpoint(
+        handles, count, kept, closure.retainedContext(), TensorClosure.call, TensorClosure.release)
+    }
+    return kept.map { Tensor.withHandles($0) { handles, _ in checkpoint(handles) } } ?? checkpoint(nil)
   }
   guard let result else { throw TorchError.last("checkpoint", inputs) }
   return Tensor(owning: result)

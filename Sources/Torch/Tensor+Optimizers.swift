@@ -25,6 +25,16 @@ extension Tensor {
     guard status == 0 else { throw TorchError.last("AdamW step", []) }
   }
 
+  /// Takes the numbers of an fp32 tensor up in bf16, each rounded up or down by chance, so that the mean over many roundings is the number
+  /// (Gupta et al. 2015, arXiv:1502.02551). The engine's generator decides.
+  ///
+  /// - Parameter inPlainOperations: without the kernel, as on devices that have none.
+  package func copyInPlace(roundingStochastically source: Tensor, inPlainOperations: Bool = false) throws {
+    try checkedStatus("stochastic rounding", source) {
+      ct_round_stochastically(handle, source.handle, inPlainOperations)
+    }
+  }
+
   /// An optimizer state in 8 bits a number (Dettmers et al. 2021, arXiv:2110.02861).
   package struct BlockwiseState {
     /// uint8 in the parameter's shape: codes of the dynamic map.

@@ -80,6 +80,13 @@ extension Tensor {
     }
   }
 
+  /// A copy in the host's memory, where a CUDA device reads and writes it by itself (pinned).
+  ///
+  /// - Parameter waits: whether the numbers are there when this returns; otherwise they are for what comes later on the device's stream.
+  package func copiedToHost(waits: Bool = true) throws -> Tensor {
+    try Tensor.checked("copy to the host", self) { ct_copy_to_host(handle, waits) }
+  }
+
   public func contiguous() throws -> Tensor {
     isContiguous ? self : try Tensor.checked("contiguous", self) { ct_contiguous(handle) }
   }

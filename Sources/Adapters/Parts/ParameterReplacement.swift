@@ -24,8 +24,10 @@ final class ParameterReplacement: AdapterPart {
 
   /// A trainable fp32 copy of what is at `place` now.
   ///
-  /// - Parameter isBesideOriginal: whether PEFT keeps the base's own beside it and counts both.
-  init(key: String, place: Place, isBesideOriginal: Bool = false) throws {
+  /// - Parameters:
+  ///   - isBesideOriginal: whether PEFT keeps the base's own beside it and counts both.
+  ///   - keepsType: whether the copy has the type of what it stands in for; the optimizer then rounds updates by chance.
+  init(key: String, place: Place, isBesideOriginal: Bool = false, keepsType: Bool = false) throws {
     self.key = key
     self.place = place
     self.isBesideOriginal = isBesideOriginal
@@ -36,7 +38,7 @@ final class ParameterReplacement: AdapterPart {
       case .parameter(let parameter): parameter.value
       }
     // fp32: steps of training are smaller than bf16 can hold.
-    let wide = try current.to(.float32)
+    let wide = try keepsType ? current : current.to(.float32)
     let copy = try wide === current ? current.copy() : wide
     replacement = Parameter(try copy.detached())
     try replacement.setTrainable(true)

@@ -165,6 +165,10 @@ struct AdamWOptions {
 };
 
 /// One step of torch.optim.AdamW on all parameters, in place; `step` counts from 1.
+/// Rounds fp32 `source` into bf16 `target` up or down by chance, so that the mean is the number.
+void roundStochastically(const at::Tensor& target, const at::Tensor& source);
+void roundStochasticallyTwin(const at::Tensor& target, const at::Tensor& source);
+
 void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
                const AdamWOptions& options, int64_t step);
 

@@ -101,6 +101,9 @@ int ct_copy_bytes(CTTensor *tensor, void *_Nullable destination, size_t byte_cou
 // MARK: Conversion and shape
 
 CTTensor *_Nullable ct_to(CTTensor *tensor, CTDType dtype, CTDevice device);
+/// A copy in the host's memory, pinned where the tensor is a CUDA device's. Without `waits` it is complete only for what comes later on the
+/// device's stream.
+CTTensor *_Nullable ct_copy_to_host(CTTensor *tensor, bool waits);
 CTTensor *_Nullable ct_contiguous(CTTensor *tensor);
 CTTensor *_Nullable ct_clone(CTTensor *tensor);
 CTTensor *_Nullable ct_detach(CTTensor *tensor);
@@ -287,6 +290,9 @@ int32_t ct_kernel_variant(void);
 /// Chooses one, for tests that compare them; a form that the processor lacks is replaced by its best. Returns the one in use.
 int32_t ct_set_kernel_variant(int32_t variant);
 
+/// Rounds fp32 `source` into bf16 `target` up or down by chance, so that the mean is the number. `twin` does so in plain operations, as other
+/// devices do.
+int ct_round_stochastically(CTTensor *target, CTTensor *source, bool twin);
 /// One AdamW step over all parameters, in place; `step` counts from 1.
 int ct_adamw_step(
     CTTensor *const _Nonnull *_Nonnull parameters, CTTensor *const _Nonnull *_Nonnull gradients,
@@ -325,10 +331,11 @@ void ct_set_callback_error(const char *message);
 
 /// Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174): runs `forward` on `inputs` without keeping what it
 /// computes, and again, with the same random state, when the gradient is wanted. Gradients of tensors that `forward`
-/// captures are accumulated into them.
+/// captures are accumulated into them. `kept`, where given, holds copies of the inputs, which the backward pass takes from
+/// wherever they are; the inputs themselves can then go.
 CTTensor *_Nullable ct_checkpoint(
-    CTTensor *const _Nonnull *_Nonnull inputs, int32_t count, void *context, CTCallback forward,
-    void (*release)(void *context));
+    CTTensor *const _Nonnull *_Nonnull inputs, int32_t count, CTTensor *const _Nonnull *_Nullable kept, void *context,
+    CTCallback forward, void (*release)(void *context));
 
 /// A node of the graph whose value is `output` and whose backward is a callback: it gets the gradient of the output
 /// and returns one gradient per input.

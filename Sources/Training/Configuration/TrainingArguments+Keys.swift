@@ -89,6 +89,19 @@ extension TrainingArguments {
         "gradient_checkpointing", in: section, \.gradientCheckpointing,
         "Compute activations again in the backward pass: about a third more time for much less memory."),
       .init(
+        "gradient_checkpointing_layers", in: section, \.gradientCheckpointingLayers,
+        "How many layers, from the first one on, `gradient_checkpointing` computes again; the others keep their activations. `null` is all."
+      ),
+      .init(
+        "activation_offloading", in: section, \.activationOffloading,
+        "With `gradient_checkpointing`: the layers' inputs wait for the backward pass in pages of a file in `output_dir`, which leave memory when "
+          + "it runs short, or on a GPU in the processor's memory."),
+      .init(
+        "offload_optimizer", in: section, \.offloadOptimizer,
+        "Where the optimizer's states lie between the steps: beside the parameters, in the processor's memory (`cpu`, when the run is on a GPU), "
+          + "or in pages of a file in `output_dir` (`disk`, as paged optimizers have it). Those of one parameter at a time come to the device."
+      ),
+      .init(
         "max_tokens_per_pass", in: section, \.maxTokensPerPass,
         "A batch of more tokens is computed in several passes of whole sequences, whose gradients are summed: the same step "
           + "in less memory. `null` is 1,024 on the CPU, where larger passes are no faster, and no limit on a GPU; 0 is no limit."

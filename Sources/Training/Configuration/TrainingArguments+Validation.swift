@@ -8,6 +8,7 @@ extension TrainingArguments {
     _ = try updateRule()
     try require(
       !(bf16 && fp16), "fp16", "stands beside `bf16`", "keep one of the two; `bf16` where the device has it")
+    try validateMemory()
     try validateSchedule()
     try validateEvaluation(hasValidationData: hasValidationData)
     try validateBestModel()
@@ -73,6 +74,23 @@ extension TrainingArguments {
       completionOnlyLoss == nil || assistantOnlyLoss == nil || completionOnlyLoss == assistantOnlyLoss,
       "assistant_only_loss",
       "contradicts `completion_only_loss`", "keep one of the two")
+  }
+
+  private func validateMemory() throws {
+    let remedy = "set `gradient_checkpointing: true`, or remove it"
+    if let gradientCheckpointingLayers {
+      try require(
+        gradientCheckpointing, "gradient_checkpointing_layers",
+        "says nothing without `gradient_checkpointing`",
+        remedy)
+      try require(atLeastOne: gradientCheckpointingLayers, "gradient_checkpointing_layers")
+    }
+    try require(
+      gradientCheckpointing || !activationOffloading, "activation_offloading",
+      "is about the inputs of checkpointed layers, and `gradient_checkpointing` is false", remedy)
+    try require(
+      offloadOptimizer != .cpu || !optim.entry.isPaged, "offload_optimizer",
+      "is `cpu`, and the states of `optim: \(optim.name)` lie in a file", "keep one of the two")
   }
 
   private func validateSchedule() throws {

@@ -56,6 +56,12 @@ public struct TrainingArguments: ConfigurationGroup {
   /// Compute in float16 with dynamic loss scaling; trainable weights stay fp32.
   public var fp16 = false
   public var gradientCheckpointing = false
+  /// How many layers, from the first one on, are computed again; nil is all.
+  public var gradientCheckpointingLayers: Int?
+  /// Keep the inputs of those layers in memory of another kind.
+  public var activationOffloading = false
+  /// Where the optimizer's states lie between the steps.
+  public var offloadOptimizer = OffloadTarget.none
   /// Tokens of one forward and backward pass; nil lets the device decide, 0 is no limit.
   public var maxTokensPerPass: Int?
 
@@ -215,6 +221,16 @@ extension TrainingArguments {
 /// `eval_strategy` and `logging_strategy`: when something happens.
 public enum IntervalStrategy: String, ConfigurationChoice {
   case no, steps, epoch
+}
+
+/// `offload_optimizer`: where the optimizer's states lie between the steps.
+public enum OffloadTarget: String, ConfigurationChoice {
+  /// Beside the parameters.
+  case none
+  /// In the processor's memory, when the run is on a GPU.
+  case cpu
+  /// In pages of a file in `output_dir`.
+  case disk
 }
 
 /// `save_strategy`: when checkpoints are written.

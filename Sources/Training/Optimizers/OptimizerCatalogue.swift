@@ -1,5 +1,6 @@
 import JSON
 import NeuralNetworks
+import Torch
 
 /// An optimizer that `optim` can name.
 struct OptimizerEntry: Sendable {
@@ -45,14 +46,30 @@ enum OptimizerCatalogue {
 extension TrainingArguments {
   /// The optimizer that `optim` names, for these parameters.
   ///
-  /// - Throws: `ConfigurationError` for `optim_args` that it does not have; `FileError` when there is no room for paged
-  ///   states.
+  /// - Throws: `ConfigurationError` for `optim_args` that it does not have, and for states that are to go where they are; `FileError` when
+  ///   there is no room for states on the disk.
   package func optimizer(for parameters: [(key: String, parameter: Parameter)]) throws -> any Optimizer {
-    let entry = optim.entry
     let loraPlus = LoRAPlus(self)
     return try RuleOptimizer(
-      updateRule(), parameters, weightDecay: weightDecay, pages: entry.isPaged ? outputDir : nil
+      updateRule(), parameters, weightDecay: weightDecay,
+      placement: statePlacement(on: parameters.first?.parameter.value.device.kind ?? .cpu)
     ) { key, shape in loraPlus?.settings(key, shape: shape) }
+  }
+
+  /// Where the states lie when the parameters are on such a device.
+  func statePlacement(on device: Device.Kind) throws -> StatePlacement {
+    if optim.entry.isPaged { return .disk(folder: outputDir) }
+    switch offloadOptimizer {
+    case .none: return .device
+    case .disk: return .disk(folder: outputDir)
+    case .cpu:
+      guard device != .cpu else {
+        throw ConfigurationError(
+          "`offload_optimizer` is `cpu`, and the run is on the processor, in whose memory the states are anyway",
+          key: "offload_optimizer", remedy: "write `disk`, or remove it")
+      }
+      return .host
+    }
   }
 
   /// The formula that `optim` and its options choose.

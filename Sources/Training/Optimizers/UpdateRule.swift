@@ -40,7 +40,21 @@ struct ParameterSettings {
   var weightDecay: Double
 }
 
+/// Where an optimizer's states lie between the steps.
+enum StatePlacement {
+  /// Beside the parameters.
+  case device
+  /// In the processor's memory, which a GPU's device reaches by itself.
+  case host
+  /// In the pages of a file in this folder.
+  case disk(folder: String)
+
+  var isDevice: Bool { if case .device = self { true } else { false } }
+}
+
 /// An optimizer made of an ``UpdateRule`` and the states of its parameters.
+///
+/// Parameters in bf16 are updated in fp32 and rounded back up or down by chance: to the nearest, most updates would be lost.
 final class RuleOptimizer: Optimizer {
   private struct Slot {
     let name: String
@@ -51,25 +65,26 @@ final class RuleOptimizer: Optimizer {
 
   private let rule: any UpdateRule
   private let slots: [Slot]
-  private let isPaged: Bool
+  private let placement: StatePlacement
   private(set) var stepCount = 0
 
   /// - Parameters:
   ///   - parameters: by the names that checkpoints give their state.
   ///   - weightDecay: for parameters that ``WeightDecayRule`` does not except, where `settings` does not say otherwise.
   ///   - settings: of single parameters, by name and shape; nil where they are those of all.
-  ///   - pages: the folder for a file that the states are mapped from; nil holds them in the parameters' memory.
+  ///   - placement: where the states lie.
   /// - Throws: `FileError` when there is no room for such a file, `TorchError` when memory runs out.
   init(
     _ rule: any UpdateRule, _ parameters: [(key: String, parameter: Parameter)], weightDecay: Double = 0,
-    pages folder: String? = nil,
+    placement: StatePlacement = .device,
     settings: (_ key: String, _ shape: [Int]) -> ParameterSettings? = { _, _ in nil }
   ) throws {
     self.rule = rule
     let shapes = parameters.map { rule.state(of: $0.parameter.shape) }
     let sizes = shapes.joined().map { $0.shape.reduce($0.dtype.byteCount, *) }
-    let pages = try folder.map { try PagedMemory(in: $0, sizes: sizes) }
-    isPaged = pages != nil
+    var pages: PagedMemory?
+    if case .disk(let folder) = placement { pages = try PagedMemory(in: folder, sizes: sizes) }
+    self.placement = placement
     slots = try zip(parameters, shapes).map { parameter, shapes in
       let device = parameter.parameter.value.device
       return Slot(
@@ -77,10 +92,9 @@ final class RuleOptimizer: Optimizer {
         settings: settings(parameter.key, parameter.parameter.shape)
           ?? ParameterSettings(weightDecay: WeightDecayRule.applies(to: parameter.key) ? weightDecay : 0),
         state: try shapes.map { state in
-          let tensor =
-            try pages?.zeros(state.shape, dtype: state.dtype)
-            ?? .zeros(state.shape, dtype: state.dtype, device: device)
-          return (state.name, tensor)
+          if let pages { return (state.name, try pages.zeros(state.shape, dtype: state.dtype)) }
+          let zeros = try Tensor.zeros(state.shape, dtype: state.dtype, device: device)
+          return (state.name, placement.isDevice ? zeros : try zeros.copiedToHost())
         })
     }
   }
@@ -88,29 +102,35 @@ final class RuleOptimizer: Optimizer {
   func step(_ gradients: [Tensor], learningRate: Double) throws {
     stepCount += 1
     try withoutGradient {
-      guard isPaged else {
-        let pairs = Dictionary(grouping: zip(slots, gradients)) { $0.0.settings.rate }
-        for (rate, pairs) in pairs {
-          let updates = pairs.map { update($0, $1, state: $0.state.map(\.tensor)) }
-          try rule.update(updates, learningRate: learningRate * rate, step: stepCount)
+      let pairs = Array(zip(slots, gradients))
+      let isAlone = { (slot: Slot) in !self.placement.isDevice || slot.parameter.value.dtype == .bfloat16 }
+      let together = Dictionary(grouping: pairs.filter { !isAlone($0.0) }) { $0.0.settings.rate }
+      for (rate, pairs) in together {
+        let updates = pairs.map { slot, gradient in
+          update(slot, slot.parameter.value, gradient, state: slot.state.map(\.tensor))
         }
-        return
+        try rule.update(updates, learningRate: learningRate * rate, step: stepCount)
       }
-      // One at a time, so that no more than one parameter's state need be in memory.
-      for (slot, gradient) in zip(slots, gradients) {
-        let device = slot.parameter.value.device
-        let state = try slot.state.map { try $0.tensor.to(device: device) }
-        try rule.update(
-          [update(slot, gradient, state: state)], learningRate: learningRate * slot.settings.rate,
-          step: stepCount)
-        for ((_, paged), used) in zip(slot.state, state) where paged !== used { try paged.copyInPlace(used) }
+      // One at a time, so that no more than one parameter's state, or wide copy, need be in memory.
+      for (slot, gradient) in pairs where isAlone(slot) {
+        try updateAlone(slot, gradient, learningRate: learningRate * slot.settings.rate)
       }
     }
   }
 
-  private func update(_ slot: Slot, _ gradient: Tensor, state: [Tensor]) -> ParameterUpdate {
-    ParameterUpdate(
-      value: slot.parameter.value, gradient: gradient, state: state, weightDecay: slot.settings.weightDecay)
+  private func updateAlone(_ slot: Slot, _ gradient: Tensor, learningRate: Double) throws {
+    let value = slot.parameter.value
+    let state = try slot.state.map { try $0.tensor.to(device: value.device) }
+    let wide = try value.dtype == .bfloat16 ? value.detached().to(.float32) : value
+    try rule.update(
+      [update(slot, wide, gradient.to(wide.dtype), state: state)], learningRate: learningRate,
+      step: stepCount)
+    if wide !== value { try value.copyInPlace(roundingStochastically: wide) }
+    for ((_, kept), used) in zip(slot.state, state) where kept !== used { try kept.copyInPlace(used) }
+  }
+
+  private func update(_ slot: Slot, _ value: Tensor, _ gradient: Tensor, state: [Tensor]) -> ParameterUpdate {
+    ParameterUpdate(value: value, gradient: gradient, state: state, weightDecay: slot.settings.weightDecay)
   }
 
   func state() -> [(name: String, tensor: Tensor)] {

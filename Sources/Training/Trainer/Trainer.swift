@@ -86,6 +86,11 @@ public final class Trainer {
     state.fingerprint = fingerprint()
     if arguments.fp16 { state.lossScale = LossScale() }
     model.base.usesGradientCheckpointing = arguments.gradientCheckpointing
+    model.base.checkpointing = LayerCheckpointing(layerCount: arguments.gradientCheckpointingLayers)
+    if arguments.activationOffloading {
+      let offloading = ActivationOffloading(folder: arguments.outputDir)
+      model.base.checkpointing.keep = { try offloading.keep($0) }
+    }
   }
 
   /// What a run came to.

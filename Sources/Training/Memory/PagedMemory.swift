@@ -4,7 +4,7 @@ import Torch
 
 /// Zeroed memory behind which there is a file: the operating system writes what is not in use to the disk when memory runs short,
 /// and reads it again when it is touched. For optimizer states, which are needed once a step (Dettmers et al. 2023,
-/// arXiv:2305.14314, section 3: paged optimizers).
+/// arXiv:2305.14314, section 3: paged optimizers), and for inputs of layers that wait for the backward pass.
 ///
 /// The file has no name, and goes with the last tensor over it.
 final class PagedMemory {
@@ -22,7 +22,9 @@ final class PagedMemory {
     do { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) } catch {
       throw FileError(
         .inputOutput(errno: EIO), in: url, "cannot create the folder: \(error.localizedDescription)",
-        remedy: "Name an `output_dir` that can be written to, or an `optim` that is not paged")
+        remedy:
+          "Name an `output_dir` that can be written to, or leave out what puts memory there: an `optim` that is paged, "
+          + "`offload_optimizer`, `activation_offloading`")
     }
     pages = try Pages(in: url, size: sizes.reduce(0) { $0 + Self.aligned($1) })
   }
@@ -48,16 +50,16 @@ final class PagedMemory {
         bytes = UnsafeRawBufferPointer(start: nil, count: 0)
         return
       }
-      let url = folder.appendingPathComponent(".optimizer-state-\(UUID().uuidString)")
+      let url = folder.appendingPathComponent(".pages-\(UUID().uuidString)")
       let descriptor = open(url.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-      guard descriptor >= 0 else { throw FileError(errno: errno, in: url, "create the file of paged states") }
+      guard descriptor >= 0 else { throw FileError(errno: errno, in: url, "create a file for memory") }
       defer { close(descriptor) }
       unlink(url.path)
       // Room on the disk is taken now: a write to a page that has none would end the process.
       try Self.reserve(descriptor, size, url)
       guard let address = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0),
         address != MAP_FAILED
-      else { throw FileError(errno: errno, in: url, "map the file of paged states") }
+      else { throw FileError(errno: errno, in: url, "map a file as memory") }
       bytes = UnsafeRawBufferPointer(start: address, count: size)
     }
 
@@ -67,12 +69,12 @@ final class PagedMemory {
           fst_flags: UInt32(F_ALLOCATEALL), fst_posmode: F_PEOFPOSMODE, fst_offset: 0,
           fst_length: off_t(size), fst_bytesalloc: 0)
         guard fcntl(descriptor, F_PREALLOCATE, &store) == 0, ftruncate(descriptor, off_t(size)) == 0 else {
-          throw FileError(errno: errno, in: url, "take \(size) bytes of the disk for paged states")
+          throw FileError(errno: errno, in: url, "take \(size) bytes of the disk for memory")
         }
       #else
         let failure = posix_fallocate(descriptor, 0, off_t(size))
         guard failure == 0 else {
-          throw FileError(errno: failure, in: url, "take \(size) bytes of the disk for paged states")
+          throw FileError(errno: failure, in: url, "take \(size) bytes of the disk for memory")
         }
       #endif
     }
