@@ -60,7 +60,7 @@ extension BitsAndBytesConfig {
   /// Reads `quantization_config` of a `config.json`; nil when there is none.
   ///
   /// - Throws: ``ModelError`` when the model is quantized in a way that Graft does not read.
-  init?(_ configuration: ModelConfiguration) throws {
+  package init?(_ configuration: ModelConfiguration) throws {
     guard let settings = try configuration.object("quantization_config") else { return nil }
     let method = try settings.string("quant_method", default: "bitsandbytes").lowercased()
     guard ["bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit"].contains(method) else {

@@ -143,6 +143,21 @@ extension PretrainedSource {
     return try QuantizedMatrix(
       encoding, rows: rows, columns: stored.shape[1], codes: ordered === bytes ? bytes : ordered.reshaped(-1))
   }
+
+  /// The bits that an element of a GGUF file's matrices takes in the mean when blocks stay packed and the rest is held in `dense`: of linear
+  /// layers, and of embeddings. Nil for other files.
+  package func packedBits(dense: DType) throws -> (layers: Double, tables: Double)? {
+    guard case .gguf = layout else { return nil }
+    var (bits, elements) = ([0.0, 0.0], [0, 0])
+    for name in tensorNames {
+      guard let stored = try storedTensor(name), stored.shape.count == 2 else { continue }
+      let role = name == "model.embed_tokens.weight" || name == "lm_head.weight" ? 1 : 0
+      let isPacked = if case .blocks = stored.type { true } else { false }
+      bits[role] += Double(isPacked ? 8 * stored.bytes.count : 8 * dense.byteCount * stored.elementCount)
+      elements[role] += stored.elementCount
+    }
+    return (bits[0] / Double(max(elements[0], 1)), bits[1] / Double(max(elements[1], 1)))
+  }
 }
 
 extension QuantizedMatrix.Encoding {

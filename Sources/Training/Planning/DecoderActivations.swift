@@ -8,25 +8,29 @@ import NeuralNetworks
 struct DecoderActivations {
   /// Bytes a token.
   private let perLayer: [Int]
-  private let largestLayer: Int
   private let hidden: Int
   private let transient: Int
   private let tables: Int
   private let vocabulary: Int
   private let elementSize: Int
-  private let checkpointing: Bool
+  /// How many layers, from the first one on, are run again.
+  private let checkpointedLayers: Int
+  /// Whether their inputs wait elsewhere.
+  private let offloading: Bool
 
   /// The cross-entropy's piece of the logits.
   private static let logitsPiece = 64 << 20
 
   /// - Parameter decoder: the backbone of `model`.
   init(
-    _ model: any PretrainedModel, _ decoder: DecoderModel, elementSize: Int, isTraining: Bool,
-    checkpointing: Bool
+    _ model: any PretrainedModel, _ decoder: DecoderModel, elementSize: Int, _ arguments: TrainingArguments
   ) throws {
     let layers = decoder.layers
     self.elementSize = elementSize
-    self.checkpointing = checkpointing
+    checkpointedLayers =
+      arguments.gradientCheckpointing
+      ? min(arguments.gradientCheckpointingLayers ?? layers.count, layers.count) : 0
+    offloading = arguments.activationOffloading
     let heads = try model.configuration.integer("num_attention_heads")
     // Nothing is kept before the first layer that is trained.
     var reached = !model.inputEmbedding.adapters.isEmpty
@@ -35,7 +39,6 @@ struct DecoderActivations {
       perLayer.append(Self.kept(layer, heads: heads, elementSize: elementSize, reached: &reached))
     }
     self.perLayer = perLayer
-    largestLayer = perLayer.max() ?? 0
     let hidden = model.inputEmbedding.weight.shape[1] * elementSize
     self.hidden = hidden
     vocabulary = model.head.outFeatures * elementSize
@@ -88,7 +91,11 @@ struct DecoderActivations {
 
   /// Bytes that live from the forward pass to the backward pass.
   func kept(_ batch: MemoryPlan.Batch) -> Int {
-    let layers = checkpointing ? perLayer.count * hidden + largestLayer : perLayer.reduce(0, +)
+    let again = perLayer.prefix(checkpointedLayers)
+    // Those that are run again keep their input, or one of them does, and one is being run.
+    let inputs = offloading ? min(again.count, 1) : again.count
+    let layers =
+      perLayer.dropFirst(checkpointedLayers).reduce(0, +) + inputs * hidden + (again.max() ?? 0)
     // The input of the last norm, its output, and the rotary tables.
     return batch.tokens * (layers + 2 * hidden + tables)
   }

@@ -22,7 +22,7 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
 
   /// The base's weights, in bytes; likewise below.
   public var weights = 0
-  /// Trained parameters in fp32, and their gradients.
+  /// Trained parameters, in fp32 but where bf16 weights are trained themselves, and their gradients.
   public var adapter = 0
   public var gradients = 0
   public var optimizer = 0
@@ -38,7 +38,8 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
   public var batch: Batch
   public var trainableParameters = 0
   public var allParameters = 0
-  /// Whether the optimizer's states can leave memory: they are counted, but need not fit.
+  /// Whether the optimizer's states can leave memory: they are counted, but need not fit. Those that lie elsewhere than on the device are
+  /// counted as one parameter's, which come to it in turn.
   public var isPaged = false
 
   public var total: Int {
@@ -62,10 +63,13 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
   /// - Parameters:
   ///   - model: a tree of shapes (`AutoModel.structure`) with its adapters.
   ///   - format: how the weights are held.
+  ///   - device: where the run is.
   ///   - program: bytes that the process takes before the model is loaded.
   /// - Throws: ``TrainingError`` for a model that is no decoder, `ConfigurationError` for the optimizer's options.
   public init(
-    _ model: PEFTModel, arguments: TrainingArguments, format: WeightFormat, batch: Batch, program: Int = 0
+    _ model: PEFTModel, arguments: TrainingArguments, format: WeightFormat, batch: Batch,
+    device: Device.Kind = .cpu,
+    program: Int = 0
   ) throws {
     let base = model.base
     guard let decoder = base.backbone as? DecoderModel else {
@@ -82,22 +86,29 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     let active = model.activeAdapters
     try model.setAdapters([])
     weights = base.parameters().reduce(0) { sum, parameter in
-      sum + format.bytes(of: parameter.shape, isPacked: base.isPacked(parameter))
+      sum + format.bytes(of: parameter.shape, role: base.role(of: parameter))
     }
     try model.setAdapters(active)
 
-    let trained = model.trainableParameters.map(\.parameter.shape)
-    adapter = trained.reduce(0) { $0 + $1.reduce(4, *) }
+    let trained = model.trainableParameters.map(\.parameter.value)
+    adapter = trained.reduce(0) { $0 + $1.byteCount }
     gradients = adapter
     let rule = try arguments.updateRule()
-    optimizer = trained.reduce(0) { sum, shape in
-      sum + rule.state(of: shape).reduce(0) { $0 + $1.shape.reduce($1.dtype.byteCount, *) }
+    let states = trained.map { parameter in
+      rule.state(of: parameter.shape).reduce(0) { $0 + $1.shape.reduce($1.dtype.byteCount, *) }
     }
-    isPaged = arguments.optim.entry.isPaged
+    switch try arguments.statePlacement(on: device) {
+    case .device: optimizer = states.reduce(0, +)
+    // Pages of a file are the processor's memory as long as there is enough.
+    case .disk where device == .cpu:
+      optimizer = states.reduce(0, +)
+      isPaged = true
+    case .host, .disk:
+      optimizer = states.max() ?? 0
+      isPaged = true
+    }
 
-    let shape = try DecoderActivations(
-      base, decoder, elementSize: format.computeType.byteCount, isTraining: true,
-      checkpointing: arguments.gradientCheckpointing)
+    let shape = try DecoderActivations(base, decoder, elementSize: format.computeType.byteCount, arguments)
     activations = shape.kept(batch)
     workspace = shape.workspace(batch)
     fragmentation = Int(Double(activations + workspace) * Self.unusable)
@@ -105,18 +116,29 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
 }
 
 extension PretrainedModel {
-  /// Quantization leaves embeddings, norms, biases and the head as they are, as bitsandbytes does.
-  fileprivate func isPacked(_ parameter: Parameter) -> Bool {
-    parameter.shape.count == 2 && parameter !== inputEmbedding.weight
-      && parameter !== head.weight.parameter
+  fileprivate func role(of parameter: Parameter) -> WeightFormat.Role {
+    if parameter === inputEmbedding.weight || parameter === head.weight.parameter { return .table }
+    return parameter.shape.count == 2 ? .layer : .vector
   }
 }
 
 /// How weights are held, and what is computed in.
 public struct WeightFormat: Sendable, Hashable {
+  /// What a weight is to the model.
+  package enum Role {
+    /// The weight of a linear layer.
+    case layer
+    /// The input or the output embedding.
+    case table
+    /// A norm, a bias.
+    case vector
+  }
+
   public let name: String
   /// Of a weight of a linear layer, its scales included.
   public let bitsPerWeight: Double
+  /// Of an embedding; nil in the type that is computed in, as bitsandbytes leaves it.
+  public var bitsPerTableWeight: Double?
   public let computeType: DType
 
   /// Weights in the type that is computed in.
@@ -141,9 +163,35 @@ public struct WeightFormat: Sendable, Hashable {
     }
   }
 
-  func bytes(of shape: [Int], isPacked: Bool) -> Int {
+  /// What bitsandbytes makes of weights; FP4 takes what NF4 does.
+  static func bitsAndBytes(_ settings: BitsAndBytesConfig, computeType: DType) -> WeightFormat {
+    let name: String
+    switch settings.form {
+    case .fourBit(_, let doubled): name = doubled ? "nf4-double" : "nf4"
+    case .int8: name = "int8"
+    }
+    guard let format = packed(name, computeType: computeType) else {
+      preconditionFailure("\(name) is listed")
+    }
+    return format
+  }
+
+  /// The blocks of a GGUF file as they lie there, the mean over its matrices; nil when the source is none.
+  package static func packed(_ source: PretrainedSource, computeType: DType) throws -> WeightFormat? {
+    guard let bits = try source.packedBits(dense: computeType) else { return nil }
+    var format = WeightFormat(name: "gguf_packed", bitsPerWeight: bits.layers, computeType: computeType)
+    format.bitsPerTableWeight = bits.tables
+    return format
+  }
+
+  package func bytes(of shape: [Int], role: Role) -> Int {
     let count = shape.reduce(1, *)
-    guard isPacked else { return count * computeType.byteCount }
-    return Int((Double(count) * bitsPerWeight / 8).rounded(.up))
+    let bits =
+      switch role {
+      case .layer: bitsPerWeight
+      case .table: bitsPerTableWeight ?? 8 * Double(computeType.byteCount)
+      case .vector: 8 * Double(computeType.byteCount)
+      }
+    return Int((Double(count) * bits / 8).rounded(.up))
   }
 }

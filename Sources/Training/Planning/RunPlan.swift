@@ -44,7 +44,7 @@ public struct RunPlan: Sendable {
       }
       format = packed
     } else {
-      format = .dense(computeType)
+      format = try structure.format(configuration.model.quantization, computeType: computeType)
     }
     let adapter = try configuration.adapterConfiguration()
     let data = try await Self.data(configuration, structure)
@@ -55,14 +55,15 @@ public struct RunPlan: Sendable {
     func plan(_ change: (inout TrainingArguments) -> Void, shorter: Bool = false) throws -> MemoryPlan {
       var arguments = configuration.training
       change(&arguments)
-      let base = try structure.make()
+      let base = try structure.make(computeType)
       base.usesGradientCheckpointing = arguments.gradientCheckpointing
       let model = try PEFTModel(base, adapter)
       model.isTraining = true
       // Rows that a shorter max_length would cut are not encoded again.
       let batch = try Self.largestBatch(
         arguments, shorter ? nil : data, contextLength: base.contextLength, device: device)
-      return try MemoryPlan(model, arguments: arguments, format: format, batch: batch, program: program)
+      return try MemoryPlan(
+        model, arguments: arguments, format: format, batch: batch, device: device, program: program)
     }
     self.plan = try plan { _ in }
     self.capacity = try capacity ?? Self.memory(of: Device(choice: configuration.model.device))
@@ -103,6 +104,12 @@ public struct RunPlan: Sendable {
       add("max_tokens_per_pass: 1, gradient_checkpointing: true", "the least activations at this length") {
         $0.maxTokensPerPass = 1
         $0.gradientCheckpointing = true
+      }
+    }
+    if arguments.gradientCheckpointing, !arguments.activationOffloading {
+      add("activation_offloading: true", "layers' inputs go to the disk or the processor's memory, and back")
+      {
+        $0.activationOffloading = true
       }
     }
     if arguments.optim == .adamwTorch, let eightBit = OptimizerChoice("adamw_8bit") {
@@ -188,9 +195,32 @@ private struct ModelStructure {
     }
   }
 
-  func make() throws -> any PretrainedModel {
-    if let source { return try AutoModel.structure(source, task: .causalLM) }
-    return try family.make(configuration, family, .causalLM)
+  /// The tree of shapes, in the type that the run will have it in.
+  func make(_ dtype: DType) throws -> any PretrainedModel {
+    let model =
+      try source.map { try AutoModel.structure($0, task: .causalLM) } ?? family.make(configuration, family, .causalLM)
+    for parameter in model.parameters() {
+      parameter.value = try .empty(parameter.shape, dtype: dtype, device: .meta)
+    }
+    return model
+  }
+
+  /// How the run will hold the weights: as the settings say, or as a checkpoint that is quantized already has them.
+  func format(_ quantization: BaseQuantization?, computeType: DType) throws -> WeightFormat {
+    switch quantization {
+    case .packed:
+      guard let format = try source.map({ try WeightFormat.packed($0, computeType: computeType) }) ?? nil
+      else {
+        throw TrainingError(
+          "`gguf_packed` is for a base in a GGUF file, and \(configuration.source) is none. Use load_in_4bit, or the model's GGUF form."
+        )
+      }
+      return format
+    case .bitsAndBytes(let settings): return .bitsAndBytes(settings, computeType: computeType)
+    case nil:
+      let stored = try BitsAndBytesConfig(configuration)
+      return stored.map { .bitsAndBytes($0, computeType: computeType) } ?? .dense(computeType)
+    }
   }
 
   /// Nil when there is none beside the configuration.

@@ -2,7 +2,9 @@ import Adapters
 import Foundation
 import JSON
 import Models
+import NeuralNetworks
 import Testing
+import Torch
 import Training
 
 @Suite("Memory plan")
@@ -117,6 +119,123 @@ struct MemoryPlanTests {
     #expect(rows.plan.batch.tokens == 512)
     #expect(
       passes.changes.contains { $0.settings == "max_tokens_per_pass: 1" && $0.total == rows.plan.total })
+  }
+
+  @Test("phi-2's 2.78 billion weights take 5.2 GiB in 16 bits, the 5 GB that are said of it")
+  func phi2() throws {
+    // Of its config.json: 32 blocks of width 2,560 with biases everywhere, a norm a block, an untied head.
+    let (hidden, intermediate, vocabulary) = (2560, 10_240, 51_200)
+    let layers =
+      Array(repeating: [hidden, hidden], count: 4) + [[intermediate, hidden], [hidden, intermediate]]
+    let vectors = Array(repeating: [hidden], count: 4) + [[intermediate], [hidden], [hidden], [hidden]]
+    let tables = [[vocabulary, hidden], [vocabulary, hidden]]
+    let ends = [[vocabulary], [hidden], [hidden]]
+    func bytes(_ format: WeightFormat) -> Int {
+      func sum(_ shapes: [[Int]], _ role: WeightFormat.Role) -> Int {
+        shapes.reduce(0) { $0 + format.bytes(of: $1, role: role) }
+      }
+      return 32 * (sum(layers, .layer) + sum(vectors, .vector)) + sum(tables, .table) + sum(ends, .vector)
+    }
+    #expect(bytes(.dense(.float16)) == 2 * 2_779_683_840)
+    #expect(abs(Double(bytes(.dense(.float16))) / 0x1p30 - 5.18) < 0.01)
+    // In NF4 the blocks shrink to 1.4 GB, and the embeddings stay.
+    let packed = try #require(WeightFormat.packed("nf4", computeType: .bfloat16))
+    #expect(abs(Double(bytes(packed)) - 1.94e9) < 0.02e9)
+  }
+
+  @Test("the plan holds the weights as the configuration asks for, or as the checkpoint has them")
+  func quantizedWeights() async throws {
+    func plan(_ model: String, _ lines: String) async throws -> RunPlan {
+      try await RunPlan(configuration(model, "max_length: 64\n" + lines), capacity: 1 << 40)
+    }
+    let path = try llama(hidden: 256, layers: 4, heads: 4, intermediate: 688, vocabulary: 100)
+    let elements = 4 * (4 * 256 * 256 + 3 * 256 * 688)
+    let dense = try await plan(path, "")
+    #expect(dense.format.name == "bfloat16")
+    for (lines, name, bits) in [
+      ("load_in_4bit: true", "nf4", 4.5), ("load_in_8bit: true", "int8", 8),
+      ("load_in_4bit: true\nbnb_4bit_use_double_quant: true", "nf4-double", 4.126953125),
+    ] {
+      let found = try await plan(path, lines)
+      #expect(found.format.name == name)
+      let saved = Double(dense.plan.weights - found.plan.weights)
+      #expect(abs(saved - Double(elements) * (16 - bits) / 8) < 100, "\(name)")
+    }
+    for (checkpoint, name) in [("nf4", "nf4"), ("nf4-double", "nf4-double"), ("int8", "int8")] {
+      let config = try String(
+        contentsOfFile: tinyBase("quantized/\(checkpoint)") + "/config.json", encoding: .utf8)
+      let place = folder.url.appending(path: checkpoint)
+      try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+      try config.write(to: place.appending(path: "config.json"), atomically: true, encoding: .utf8)
+      #expect(try await plan(place.path(percentEncoded: false), "").format.name == name)
+    }
+    let missing = try configuration(path, "gguf_packed: true")
+    let error = await #expect(throws: TrainingError.self) { _ = try await RunPlan(missing) }
+    #expect(error?.message.contains("gguf_packed") == true)
+  }
+
+  @Test("the blocks of a GGUF file are counted as they lie there")
+  func packedBlocks() throws {
+    let source = try PretrainedSource(tinyBase("gguf/llama-grouped-query-q8_0.gguf"))
+    func weights(_ format: WeightFormat) throws -> Int {
+      try MemoryPlan(
+        PEFTModel(AutoModelForCausalLM.structure(source), LoRAConfig(targetModules: ["q_proj"])),
+        arguments: TrainingArguments(), format: format, batch: .init(tokens: 64, supervised: 64)
+      ).weights
+    }
+    let packed = try #require(try WeightFormat.packed(source, computeType: .bfloat16))
+    // Of 32 elements 34 bytes instead of 64, in layers and tables; rows of 40 are no whole blocks.
+    let loaded = try AutoModelForCausalLM.fromPretrained(source, dtype: .bfloat16, quantization: .packed)
+    var elements = 0
+    for (_, module) in loaded.namedModules() {
+      var matrix = (module as? Embedding)?.quantizedTable
+      if let layer = module as? NeuralNetworks.Linear,
+        !loaded.tiesEmbeddings || layer !== loaded.outputEmbedding
+      {
+        matrix = layer.weight.quantized
+      }
+      elements += matrix.map { $0.rows * $0.columns } ?? 0
+    }
+    #expect(elements > 0)
+    #expect(abs(try weights(.dense(.bfloat16)) - weights(packed) - elements * 30 / 32) < 100)
+    #expect(
+      try WeightFormat.packed(PretrainedSource(tinyBase("llama-grouped-query")), computeType: .bfloat16)
+        == nil)
+  }
+
+  @Test("stochastic rounding takes 4 bytes a parameter less than master copies, weight and gradient together")
+  func stochasticRounding() async throws {
+    let path = try llama(hidden: 256, layers: 4, heads: 4, intermediate: 688, vocabulary: 100)
+    func plan(_ lines: String) async throws -> MemoryPlan {
+      try await RunPlan(configuration(path, "peft_method: full\nbf16: true\n" + lines), capacity: 1 << 40)
+        .plan
+    }
+    let (masters, rounded) = (try await plan(""), try await plan("stochastic_rounding: true"))
+    #expect(masters.trainableParameters == rounded.trainableParameters && masters.weights == rounded.weights)
+    #expect(masters.adapter == 4 * masters.trainableParameters && masters.gradients == masters.adapter)
+    #expect(rounded.adapter == 2 * masters.trainableParameters && rounded.gradients == rounded.adapter)
+    #expect(rounded.optimizer == masters.optimizer)
+  }
+
+  @Test("the plan knows layers that are run again, inputs that wait elsewhere and states that do")
+  func offloading() async throws {
+    let path = try llama(hidden: 256, layers: 8, heads: 4, intermediate: 688, vocabulary: 100)
+    func plan(_ lines: String) async throws -> MemoryPlan {
+      try await RunPlan(
+        configuration(path, "target_modules: all-linear\nbf16: true\nmax_length: 256\ndevice: cpu\n" + lines),
+        capacity: 1 << 40
+      ).plan
+    }
+    let plain = try await plan("")
+    let whole = try await plan("gradient_checkpointing: true")
+    let half = try await plan("gradient_checkpointing: true\ngradient_checkpointing_layers: 4")
+    let offloaded = try await plan("gradient_checkpointing: true\nactivation_offloading: true")
+    // The last layer has its norm's input, so that all eight are alike; one of those that are run again is counted whole.
+    #expect(whole.activations < half.activations && half.activations < plain.activations)
+    // 8 inputs of 256 bf16 numbers a token, less the one of the layer that is being run.
+    #expect(whole.activations - offloaded.activations == 7 * 256 * 2 * whole.batch.tokens)
+    let disk = try await plan("offload_optimizer: disk")
+    #expect(disk.isPaged && disk.optimizer == plain.optimizer && !plain.isPaged)
   }
 
   @Test("layers before the first that is trained keep nothing")
