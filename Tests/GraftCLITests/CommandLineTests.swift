@@ -111,10 +111,11 @@ struct CommandLineTests {
       let config = try JSONValue(parsing: Data(contentsOf: place.appending(path: "\(form)/config.json")))
       #expect(config["quantization_config"]?[key] == true)
     }
-    // Of normal numbers NF4 loses about 9 % of their size, a byte a row about 1 %: of four layers' weights, in the logits.
+    // Of normal numbers NF4 loses about 9 % of their size, a byte a row about 1 %. The random model of two layers, with an adapter far larger
+    // than training makes one, gives that back some five times enlarged.
     let (four, eight) = (try #require(drifts["nf4"]), try #require(drifts["int8"]))
-    #expect(four > 0.002 && four < 0.2, "\(four)")
-    #expect(eight > 0 && eight < 0.02 && eight < four, "\(eight)")
+    #expect(four > 0.01 && four < 0.7, "\(four)")
+    #expect(eight > 0 && eight < 0.07 && eight < four / 4, "\(eight)")
     let text = try merge("printed", ["--load-in-4bit"])
     #expect(
       text.code == 0 && text.output.contains("drift")

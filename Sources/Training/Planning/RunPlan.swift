@@ -198,7 +198,8 @@ private struct ModelStructure {
   /// The tree of shapes, in the type that the run will have it in.
   func make(_ dtype: DType) throws -> any PretrainedModel {
     let model =
-      try source.map { try AutoModel.structure($0, task: .causalLM) } ?? family.make(configuration, family, .causalLM)
+      try source.map { try AutoModel.structure($0, task: .causalLM) }
+      ?? family.make(configuration, family, .causalLM)
     for parameter in model.parameters() {
       parameter.value = try .empty(parameter.shape, dtype: dtype, device: .meta)
     }
