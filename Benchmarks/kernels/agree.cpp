@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "../../Sources/CTorch/Kernels/Kernels.h"
+#include "../../Sources/CTorch/Kernels/MatrixProduct.h"
 #include "../../Sources/CTorch/Kernels/SIMD/Variant.h"
+#include "random_matrix.h"
 
 using at::Tensor;
 using Tensors = std::vector<Tensor>;
@@ -248,6 +250,83 @@ static void decoding() {
   }
 }
 
+/// Decoding on the way into a product gives the very numbers of a decoded matrix, in each direction; products, gradients
+/// and the loss agree with those of a decoded one.
+static void quantizedProducts() {
+  using graft::Encoding;
+  for (int32_t code = 0; code <= static_cast<int32_t>(Encoding::q6_K) + 1; ++code) {
+    const bool isDoubled = code > static_cast<int32_t>(Encoding::q6_K);
+    const auto encoding = isDoubled ? Encoding::nf4 : static_cast<Encoding>(code);
+    const auto name = "quantized " + std::to_string(code);
+    const bool isFree = graft::blockShape(encoding).elements == 1;
+    // Rows that end within a tile; columns too, in encodings that allow it.
+    const std::vector<graft::QuantizedMatrix> parts{randomMatrix(encoding, 149, isFree ? 333 : 512, isDoubled),
+                                                    randomMatrix(encoding, 32, isFree ? 333 : 512, isDoubled)};
+    const int64_t rows = 181, columns = parts[0].columns;
+    const auto decoded = [=](at::ScalarType dtype) {
+      return at::cat({graft::dequantize(parts[0], dtype), graft::dequantize(parts[1], dtype)});
+    };
+    for (int wanted = 3; wanted >= 0; --wanted) {
+      const auto variant = static_cast<graft::Variant>(wanted);
+      if (graft::setVariant(variant) != variant) continue;
+      for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+        const auto ones = at::eye(columns, at::TensorOptions().dtype(dtype)).requires_grad_();
+        const auto output = graft::quantizedLinear(ones, parts, {}, {});
+        const auto gradient = torch::autograd::grad({output}, {ones}, {at::eye(columns, rows, output.options())})[0];
+        comparisons += 2;
+        const auto dense = decoded(dtype);
+        if (!at::equal(output.detach(), dense.t()) || !at::equal(gradient.narrow(0, 0, rows), dense))
+          ++failures, std::printf("%s, variant %d: tiles differ from the decoded matrix\n", name.c_str(), wanted);
+      }
+    }
+    const auto labels = at::randint(149, {70}, at::kLong), bias = at::randn({rows});
+    for (const int64_t tokens : {9, 70}) {
+      const auto adapters = [=](const Tensors& x) {
+        return std::vector<graft::LowRankAdapter>{{x[1], x[2], 2.0, 0}, {x[3], x[4], 0.5, 149}};
+      };
+      agree(
+          name,
+          [=](const Tensors& x) -> Tensors {
+            return {graft::quantizedLinear(x[0], parts, bias.to(x[0].scalar_type()), adapters(x))};
+          },
+          [=](const Tensors& x) -> Tensors {
+            // What is computed is defined by the codes decoded in the type of the product.
+            const auto type = x[0].scalar_type();
+            return {graft::loraLinearTwin(x[0], decoded(at::kFloat).to(type), bias.to(type), adapters(x), {})};
+          },
+          {at::randn({tokens, columns}), at::randn({6, columns}) * 0.05, at::randn({149, 6}) * 0.05,
+           at::randn({3, columns}) * 0.05, at::randn({32, 3}) * 0.05},
+          {at::randn({tokens, rows})});
+    }
+    agree(
+        name + ", cross-entropy",
+        [=](const Tensors& x) -> Tensors { return {graft::linearCrossEntropy(x[0], parts[0], labels)}; },
+        [=](const Tensors& x) -> Tensors {
+          return {graft::linearCrossEntropyTwin(x[0], graft::dequantize(parts[0], at::kFloat).to(x[0].scalar_type()), labels)};
+        },
+        {at::randn({70, columns})}, {at::scalar_tensor(1)}, 1.25);
+  }
+}
+
+/// A depth that is cut into blocks, and results whose rows are apart.
+static void deepProducts() {
+  for (int wanted = 3; wanted >= 0; --wanted) {
+    const auto variant = static_cast<graft::Variant>(wanted);
+    if (graft::setVariant(variant) != variant) continue;
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      const auto left = at::randn({61, 30001}).to(dtype), right = at::randn({30001, 83}).to(dtype);
+      const auto wide = at::zeros({61, 200}, left.options());
+      graft::sumOfProducts({{left, right, false}, {left, right.t().contiguous(), true}}, 83, {}, wide.narrow(1, 50, 83));
+      const auto reference = 2 * at::mm(left.to(at::kDouble), right.to(at::kDouble));
+      const double error = distance(wide.narrow(1, 50, 83), reference), limit = dtype == at::kFloat ? 1e-5 : 3e-3;
+      const double beside = (wide.narrow(1, 0, 50).norm() + wide.narrow(1, 133, 67).norm()).item<double>();
+      comparisons += 2;
+      if (!(error <= limit) || beside != 0)
+        ++failures, std::printf("deep product, variant %d: %.2e from fp64, %.1e beside it\n", wanted, error, beside);
+    }
+  }
+}
+
 static void optimizer() {
   Tensors ours, means, squares, theirs;
   for (const int64_t count : {1, 37, 20001, 40007}) {
@@ -280,6 +359,8 @@ int main() {
   elementwise();
   lora();
   decoding();
+  quantizedProducts();
+  deepProducts();
   optimizer();
   std::printf("%d comparisons, %d failures\n", comparisons, failures);
   return failures == 0 ? 0 : 1;

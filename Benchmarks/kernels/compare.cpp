@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../../Sources/CTorch/Kernels/Kernels.h"
+#include "random_matrix.h"
 
 using at::Tensor;
 using Tensors = std::vector<Tensor>;
@@ -73,9 +74,36 @@ static void attention(int64_t heads, int64_t keyHeads, int64_t size, int64_t seq
           {at::randn({tokens, heads, size}), at::randn({tokens, keyHeads, size}), at::randn({tokens, keyHeads, size})});
 }
 
-int main() {
+/// Frozen layers, forward and input gradient, beside ATen's product with the decoded matrix.
+static void frozenLayers(int64_t tokens, int64_t inputs, int64_t outputs) {
+  const double gigaflops = 4e-9 * tokens * inputs * outputs;
+  const auto size = std::to_string(tokens) + " x " + std::to_string(inputs) + " -> " + std::to_string(outputs);
+  const auto dense = (at::randn({outputs, inputs}) * 0.05).to(at::kBFloat16);
+  const auto plain = [=](const Tensors& x) { return at::linear(x[0], dense); };
+  compare("frozen, bf16, " + size, gigaflops, [=](const Tensors& x) { return graft::linear(x[0], dense); }, plain,
+          {at::randn({tokens, inputs})});
+  using graft::Encoding;
+  const std::pair<const char*, Encoding> encodings[] = {
+      {"NF4", Encoding::nf4}, {"int8", Encoding::int8}, {"Q4_K", Encoding::q4_K}, {"Q6_K", Encoding::q6_K},
+      {"Q5_0", Encoding::q5_0}, {"Q8_0", Encoding::q8_0}};
+  for (const auto& [name, encoding] : encodings) {
+    if (inputs % graft::blockShape(encoding).elements != 0) continue;
+    const auto matrix = randomMatrix(encoding, outputs, inputs);
+    compare(std::string("frozen, ") + name + ", " + size, gigaflops,
+            [=](const Tensors& x) { return graft::quantizedLinear(x[0], {matrix}, {}, {}); }, plain,
+            {at::randn({tokens, inputs})});
+  }
+}
+
+int main(int count, char** arguments) {
   at::set_num_threads(1);
   at::manual_seed(0);
+  for (const int64_t tokens : {425, 850}) {
+    frozenLayers(tokens, 576, 3072);
+    frozenLayers(tokens, 896, 9728);
+    frozenLayers(tokens, 4864, 896);
+  }
+  if (count > 1 && std::string(arguments[1]) == "frozen") return 0;
   attention(9, 3, 64, 8, 425);
   attention(14, 2, 64, 8, 190);
   attention(14, 2, 64, 8, 512);

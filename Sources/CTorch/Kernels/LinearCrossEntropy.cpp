@@ -5,11 +5,9 @@
 // Rows are taken in chunks. The forward pass overwrites a chunk's logits by their gradient and multiplies it at once;
 // the backward pass only scales. Products are in the dtype of the hidden states, statistics in fp32, the sum in fp64.
 //
-// A quantized weight is decoded slice by slice of the vocabulary, twice for each chunk of rows: once for the logits, once
-// for dh, whose slices are summed in fp32.
+// A quantized weight is decoded on its way into the products, twice for each chunk of rows: once for the logits, once for dh.
 
 #include "Kernels.h"
-#include "MatrixProduct.h"
 
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -45,19 +43,10 @@ namespace {
 /// Bytes of logits in a chunk. A chunk reads the whole weight matrix, so larger ones are faster; memory grows with them.
 constexpr int64_t chunkBytes = int64_t{64} << 20;
 
-/// Rows of the vocabulary whose weight gradient is computed, or whose weights are decoded, at once.
+/// Rows of the vocabulary whose weight gradient is computed at once.
 constexpr int64_t vocabularySlice = 8192;
 
 using Weight = c10::intrusive_ptr<FrozenWeight>;
-
-/// Calls `body(first, rows of the weight)` for slices of the vocabulary; a dense weight is one slice.
-template <class Body>
-void forEachSlice(const FrozenWeight& weight, at::ScalarType dtype, const Body& body) {
-  const int64_t step = weight.isQuantized() ? vocabularySlice : weight.rows();
-  for (int64_t first = 0; first < weight.rows(); first += step)
-    weight.withRows(first, std::min(step, weight.rows() - first), dtype,
-                    [&](const at::Tensor& rows) { body(first, rows); });
-}
 
 bool hasKernel(const at::Tensor& hidden) {
   return hidden.device().is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16);
@@ -90,13 +79,6 @@ void crossEntropyRows(const at::Tensor& logits, const int64_t* labels, CrossEntr
   });
 }
 
-void multiply(at::Tensor output, const ProductTerm& term) {
-  if (output.is_contiguous() && hasProductKernel({term}))
-    sumOfProducts({term}, output.size(1), {}, output);
-  else
-    at::mm_out(output, term.left, term.transposed ? term.right.t() : term.right);
-}
-
 /// Calls `body(firstRow, logits, rows)` for chunks of rows.
 template <class Body>
 void forEachChunk(const at::Tensor& hidden, const FrozenWeight& weight, const at::Tensor& labels, bool gradient,
@@ -115,27 +97,11 @@ void forEachChunk(const at::Tensor& hidden, const FrozenWeight& weight, const at
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = count * chunk / chunks, size = count * (chunk + 1) / chunks - first;
     auto part = logits.narrow(0, 0, size);
-    forEachSlice(weight, hidden.scalar_type(), [&](int64_t row, const at::Tensor& rows) {
-      multiply(part.narrow(1, row, rows.size(0)), {hidden.narrow(0, first, size), rows, true});
-    });
+    weight.linear(hidden.narrow(0, first, size), std::nullopt, {}, part);
     rows.resize(size);
     crossEntropyRows(part, label + first, rows.data(), gradient);
     body(first, part, rows);
   }
-}
-
-/// dz W into `gradient`.
-void hiddenGradientOf(const at::Tensor& logits, const FrozenWeight& weight, at::Tensor gradient) {
-  if (!weight.isQuantized()) {
-    weight.withRows(0, weight.rows(), gradient.scalar_type(),
-                    [&](const at::Tensor& rows) { multiply(gradient, {logits, rows, false}); });
-    return;
-  }
-  const auto sum = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
-  forEachSlice(weight, gradient.scalar_type(), [&](int64_t row, const at::Tensor& rows) {
-    sum.add_(at::mm(logits.narrow(1, row, rows.size(0)), rows));
-  });
-  gradient.copy_(sum);
 }
 
 /// Each position's loss and most likely token.
@@ -171,10 +137,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     double total = 0;
     const auto body = [&](int64_t first, const at::Tensor& logits, const std::vector<CrossEntropyRow>& rows) {
       for (const auto& row : rows) total += row.loss;
-      if (hiddenGradientNeeded) {
-        auto part = hiddenGradient.narrow(0, first, logits.size(0));
-        hiddenGradientOf(logits, *weight, part);
-      }
+      if (hiddenGradientNeeded) weight->inputGradient(logits, {}, hiddenGradient.narrow(0, first, logits.size(0)));
       if (weightGradientNeeded)
         for (int64_t slice = 0; slice < weight->rows(); slice += vocabularySlice) {
           const int64_t size = std::min(vocabularySlice, weight->rows() - slice);

@@ -1,144 +1,214 @@
-// The loops of the matrix product (see MatrixProduct.cpp), for each instruction set (see ForEachVariant.h). Only the one with
-// bf16 dot products is ever called.
+// The loops of the matrix product (see MatrixProduct.cpp), for each instruction set (see ForEachVariant.h).
 
 #include "SIMD/Products.h"
 
-/// Packs columns `first ..< first + 32 · panels` of a right factor: a panel holds, for each pair of k, 32 words of two bf16.
-inline void packPanels(const ProductOperand& operand, int64_t first, int64_t panels, uint32_t* to, int64_t toPanel,
-                       uint32_t* scratch) {
-  using Number = c10::BFloat16;
-  // The factor's own columns that fall in, others are zero.
-  const int64_t begin = first - operand.firstColumn, width = panels * panelColumns;
-  const int64_t from = begin < 0 ? 0 : begin,
-                end = begin + width < operand.columns ? begin + width : operand.columns;
-  const int64_t steps = operand.depth / 2;
-  if (from >= end || from > begin || end < begin + width)
-    for (int64_t panel = 0; panel < panels; ++panel)
-      __builtin_memset(to + panel * toPanel, 0, steps * panelColumns * sizeof(uint32_t));
-  if (from >= end) return;
+/// The words that numbers of a type are multiplied in: two bf16, where the processor has dot products of them, or one fp32.
+template <class T>
+struct ProductUnit {
+  using Unit = Single;
+};
+#if GRAFT_VARIANT >= 3
+template <>
+struct ProductUnit<c10::BFloat16> {
+  using Unit = Pair;
+};
+#endif
 
-  if (operand.transposed) {
-    // 16 rows of the factor are 16 columns here: blocks of 16 × 16 words are transposed.
-    const int64_t row32 = (steps + lanes - 1) / lanes * lanes;
-    for (int64_t column = from; column < end; column += lanes - (column - begin) % lanes) {
-      const int64_t place = (column - begin) % lanes;  // not 0 where the factor begins within a vector
-      const int64_t count = end - column < lanes - place ? end - column : lanes - place;
-      const uint32_t* rows = nullptr;
-      int64_t stride = 0;
-      const bool direct = count == lanes && operand.rightRow % 2 == 0 && steps % lanes == 0;
-      if (direct) {
-        rows = reinterpret_cast<const uint32_t*>(operand.right + column * operand.rightRow);
-        stride = operand.rightRow / 2;
+/// Numbers along the depth in a word.
+template <class T>
+inline int64_t productWordDepth() {
+  return ProductUnit<T>::Unit::depth;
+}
+
+/// Packs a tile with the depth along its rows: its 16 rows are 16 columns of the result, `count` numbers deep.
+template <class Unit, class T>
+GRAFT_INLINE void packAlong(const T* tile, int64_t count, float* to) {
+  const int64_t steps = (count + Unit::depth - 1) / Unit::depth;
+  if constexpr (Unit::depth == 1 && sizeof(T) == 2) {
+    float wide[tileSourceRows * tileSourceColumns];
+    for (int64_t i = 0; i < tileSourceRows * tileSourceColumns; i += lanes) store(wide + i, load(tile + i));
+    return packAlong<Unit>(static_cast<const float*>(wide), count, to);
+  } else {
+    const auto* words = reinterpret_cast<const uint32_t*>(tile);
+    constexpr int64_t row = tileSourceColumns / Unit::depth;
+    for (int64_t step = 0; step < steps; step += lanes) {
+      auto* target = reinterpret_cast<uint32_t*>(to) + step * panelColumns;
+      if (step + lanes <= steps) {
+        transposeBlock(target, panelColumns, words + step, row);
       } else {
-        __builtin_memset(scratch, 0, lanes * row32 * sizeof(uint32_t));
-        for (int64_t i = 0; i < count; ++i)
-          __builtin_memcpy(scratch + (place + i) * row32, operand.right + (column + i) * operand.rightRow,
-                           operand.depth * sizeof(Number));
-        rows = scratch;
-        stride = row32;
-      }
-      const int64_t vector = (column - begin) / lanes;
-      uint32_t* panel = to + vector / 2 * toPanel + vector % 2 * lanes;
-      int64_t step = 0;
-      for (; step + lanes <= steps; step += lanes)
-        transposeBlock(panel + step * panelColumns, panelColumns, rows + step, stride);
-      if (step < steps) {
         uint32_t block[lanes * lanes];
-        transposeBlock(block, lanes, rows + step, stride);
+        transposeBlock(block, lanes, words + step, row);
         for (int64_t i = 0; step + i < steps; ++i)
-          storeBits(panel + (step + i) * panelColumns, loadBits<Words>(block + i * lanes));
+          storeBits(target + i * panelColumns, loadBits<Words>(block + i * lanes));
       }
     }
-    return;
   }
+}
 
-  // Pairs of rows are interleaved.
-  auto* upper = reinterpret_cast<Number*>(scratch);
-  auto* lower = upper + width;
-  __builtin_memset(scratch, 0, 2 * width * sizeof(Number));
-  const bool whole = from == begin && end == begin + width;
-  for (int64_t step = 0; step < steps; ++step) {
-    const Number *one = upper, *other = lower;
-    if (whole) {
-      one = operand.right + 2 * step * operand.rightRow + begin;
-      other = one + operand.rightRow;
-    } else {
-      const Number* row = operand.right + 2 * step * operand.rightRow + from;
-      __builtin_memcpy(upper + (from - begin), row, (end - from) * sizeof(Number));
-      __builtin_memcpy(lower + (from - begin), row + operand.rightRow, (end - from) * sizeof(Number));
-    }
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const Words a = loadBits<Words>(one + panel * panelColumns), b = loadBits<Words>(other + panel * panelColumns);
+/// Packs a tile with the depth down its rows, of which there are `count`: its 32 columns are those of a panel.
+template <class Unit, class T>
+GRAFT_INLINE void packDownwards(const T* tile, int64_t count, float* to) {
+  if constexpr (Unit::depth == 1) {
+    for (int64_t row = 0; row < count; ++row)
+      for (int64_t i = 0; i < panelColumns; i += lanes)
+        store(to + row * panelColumns + i, load(tile + row * tileSourceColumns + i));
+  } else {
+    for (int64_t row = 0; row < count; row += 2, to += panelColumns) {
+      const Words a = loadBits<Words>(tile + row * tileSourceColumns),
+                  b = loadBits<Words>(tile + (row + 1) * tileSourceColumns);
       const Words even = (a & 0xffffu) | (b << 16), odd = (a >> 16) | (b & 0xffff0000u);
-      uint32_t* target = to + panel * toPanel + step * panelColumns;
-      storeBits(target, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-      storeBits(target + lanes,
+      storeBits(to, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+      storeBits(to + lanes,
                 __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
     }
   }
 }
 
-#if GRAFT_VARIANT >= 3
+/// A part of a tile's axis that a factor of `size` covers, when the tile begins at `first`.
+struct TileAxis {
+  int64_t skipped, count;
+  TileAxis(int64_t first, int64_t length, int64_t size) {
+    const int64_t begin = first < 0 ? -first : 0, end = size - first < length ? size - first : length;
+    skipped = begin < length ? begin : length;
+    count = end > begin ? end - begin : 0;
+  }
+};
 
-/// `rows` rows of the result in one panel: 2 · rows vectors of sums stay in registers.
-template <int rows>
-GRAFT_INLINE void panelTile(const ProductOperand* operands, int64_t count, int64_t row, const uint32_t* panel,
-                            const c10::BFloat16* bias, c10::BFloat16* to, int64_t toRow, int64_t columns) {
-  Floats sums[rows][2];
-  Floats left{}, right{};
-  if (bias) {
-    left = columns >= lanes ? load(bias) : loadFirst(bias, columns);
-    if (columns > lanes) right = columns == panelColumns ? load(bias + lanes) : loadFirst(bias + lanes, columns - lanes);
-  }
-#pragma clang loop unroll(full)
-  for (int m = 0; m < rows; ++m) {
-    sums[m][0] = left;
-    sums[m][1] = right;
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    const auto& operand = operands[i];
-    const int64_t stride = operand.leftRow / 2, steps = operand.depth / 2;
-    const auto* a = reinterpret_cast<const uint32_t*>(operand.left) + row * stride;
-    for (int64_t step = 0; step < steps; ++step, panel += panelColumns) {
-      const Words b0 = loadBits<Words>(panel), b1 = loadBits<Words>(panel + lanes);
-#pragma clang loop unroll(full)
-      for (int m = 0; m < rows; ++m) {
-        const Words x = Words{} + a[m * stride + step];
-        Pair::multiplyAdd(sums[m][0], x, b0);
-        Pair::multiplyAdd(sums[m][1], x, b1);
+/// Packs columns `first ..< first + 32 · panels` of the depth `range` of a right factor: a panel holds 32 words for each word
+/// of the depth. Zeros stand where the factor has no columns.
+template <class T>
+inline void packPanels(const ProductOperand<T>& operand, DepthRange range, int64_t first, int64_t panels, float* to,
+                       int64_t toPanel) {
+  using Unit = typename ProductUnit<T>::Unit;
+  alignas(64) T tile[tileSourceRows * tileSourceColumns];
+  const auto& right = *operand.right;
+  const int64_t begin = first - operand.firstColumn;
+  const int64_t steps = (range.end - range.begin + Unit::depth - 1) / Unit::depth;
+  if (operand.transposed) {
+    for (int64_t panel = 0; panel < panels; ++panel)
+      for (int64_t half = 0; half < panelColumns; half += lanes) {
+        const int64_t row = begin + panel * panelColumns + half;
+        const TileAxis axis(row, tileSourceRows, right.rows());
+        float* target = to + panel * toPanel + half;
+        if (axis.count == 0) {
+          for (int64_t step = 0; step < steps; ++step) store(target + step * panelColumns, Floats{});
+          continue;
+        }
+        for (int64_t k = range.begin; k < range.end; k += tileSourceColumns, target += tileSourceColumns / Unit::depth * panelColumns) {
+          const int64_t count = range.end - k < tileSourceColumns ? range.end - k : tileSourceColumns;
+          if (axis.count < tileSourceRows || count < tileSourceColumns) __builtin_memset(tile, 0, sizeof tile);
+          right.read(row + axis.skipped, axis.count, k, count, tile + axis.skipped * tileSourceColumns);
+          packAlong<Unit>(static_cast<const T*>(tile), count, target);
+        }
       }
-    }
+    return;
   }
-#pragma clang loop unroll(full)
-  for (int m = 0; m < rows; ++m, to += toRow) {
-    if (columns == panelColumns) {
-      store(to, sums[m][0]);
-      store(to + lanes, sums[m][1]);
-    } else {
-      storeFirst(to, sums[m][0], columns < lanes ? columns : lanes);
-      if (columns > lanes) storeFirst(to + lanes, sums[m][1], columns - lanes);
+  // Rows of the factor are read where they lie: all panels of 16 of them before the next.
+  for (int64_t k = range.begin; k < range.end; k += tileSourceRows) {
+    const int64_t count = range.end - k < tileSourceRows ? range.end - k : tileSourceRows;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      const int64_t column = begin + panel * panelColumns;
+      const TileAxis axis(column, tileSourceColumns, right.columns());
+      if (count < tileSourceRows || axis.count < tileSourceColumns) __builtin_memset(tile, 0, sizeof tile);
+      if (axis.count > 0) right.read(k, count, column + axis.skipped, axis.count, tile + axis.skipped);
+      packDownwards<Unit>(static_cast<const T*>(tile), count,
+                          to + panel * toPanel + (k - range.begin) / Unit::depth * panelColumns);
     }
   }
 }
 
+#if GRAFT_VARIANT >= 2
+constexpr int panelTileRows = 12, fewerTileRows = 4, panelTileVectors = 2;  // 24 of the 32 registers hold sums
+#elif GRAFT_VARIANT == 1
+constexpr int panelTileRows = 6, fewerTileRows = 2, panelTileVectors = 1;  // a vector is two registers: 12 of 16
+#else
+constexpr int panelTileRows = 2, fewerTileRows = 1, panelTileVectors = 1;
 #endif
 
-/// Rows `rows.begin ..< rows.end` of columns `first ..< first + 32 · panels` of the result.
-inline void multiplyPanels(const ProductOperand* operands, int64_t count, const uint32_t* packed, int64_t toPanel,
-                           int64_t firstRow, int64_t lastRow, int64_t first, int64_t panels, int64_t columns,
-                           const c10::BFloat16* bias, c10::BFloat16* output) {
-#if GRAFT_VARIANT >= 3
-  const auto tiles = [&]<int size>(int64_t row) {
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const int64_t column = first + panel * panelColumns;
-      const int64_t width = columns - column < panelColumns ? columns - column : panelColumns;
-      panelTile<size>(operands, count, row, packed + panel * toPanel, bias ? bias + column : nullptr,
-                      output + row * columns + column, columns, width);
+/// A word of a left factor in all lanes.
+template <class Unit, class T>
+GRAFT_INLINE typename Unit::Vector leftWord(const T* from) {
+  if constexpr (Unit::depth == 1)
+    return splat(static_cast<float>(*from));
+  else
+    return Words{} + loadBits<uint32_t>(from);
+}
+
+/// `rows` rows of the result in some vectors of a panel, of which `columns` numbers are the result's: the sums stay in registers.
+template <int rows, class T>
+GRAFT_INLINE void panelTile(const ProductOperand<T>* operands, const DepthRange* ranges, int64_t count, int64_t row,
+                            const float* panel, const ProductTarget<T>& target, int64_t firstRow, int64_t column,
+                            int64_t sumsColumn, int64_t columns) {
+  using Unit = typename ProductUnit<T>::Unit;
+  constexpr int vectors = panelTileVectors;
+  Floats sums[rows][vectors];
+  float* const partial = target.sums + (row - firstRow) * target.sumsRow + sumsColumn;
+  if (target.isFirst) {
+    Floats start[vectors];
+#pragma clang loop unroll(full)
+    for (int n = 0; n < vectors; ++n) {
+      const int64_t left = columns - n * lanes;
+      start[n] = !target.bias || left <= 0 ? Floats{}
+                 : left >= lanes           ? load(target.bias + column + n * lanes)
+                                           : loadFirst(target.bias + column + n * lanes, left);
     }
+#pragma clang loop unroll(full)
+    for (int m = 0; m < rows; ++m)
+#pragma clang loop unroll(full)
+      for (int n = 0; n < vectors; ++n) sums[m][n] = start[n];
+  } else {
+#pragma clang loop unroll(full)
+    for (int m = 0; m < rows; ++m)
+#pragma clang loop unroll(full)
+      for (int n = 0; n < vectors; ++n) sums[m][n] = load(partial + m * target.sumsRow + n * lanes);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const auto& operand = operands[i];
+    const int64_t stride = operand.leftRow, steps = (ranges[i].end - ranges[i].begin + Unit::depth - 1) / Unit::depth;
+    const T* a = operand.left + row * stride + ranges[i].begin;
+    for (int64_t step = 0; step < steps; ++step, panel += panelColumns) {
+      typename Unit::Vector right[vectors];
+#pragma clang loop unroll(full)
+      for (int n = 0; n < vectors; ++n) right[n] = loadBits<typename Unit::Vector>(panel + n * lanes);
+#pragma clang loop unroll(full)
+      for (int m = 0; m < rows; ++m) {
+        const auto x = leftWord<Unit>(a + m * stride + step * Unit::depth);
+#pragma clang loop unroll(full)
+        for (int n = 0; n < vectors; ++n) Unit::multiplyAdd(sums[m][n], x, right[n]);
+      }
+    }
+  }
+  T* to = target.numbers + row * target.numbersRow + column;
+#pragma clang loop unroll(full)
+  for (int m = 0; m < rows; ++m)
+#pragma clang loop unroll(full)
+    for (int n = 0; n < vectors; ++n) {
+      const int64_t left = columns - n * lanes;
+      if (!target.isLast)
+        store(partial + m * target.sumsRow + n * lanes, sums[m][n]);
+      else if (left >= lanes)
+        store(to + m * target.numbersRow + n * lanes, sums[m][n]);
+      else if (left > 0)
+        storeFirst(to + m * target.numbersRow + n * lanes, sums[m][n], left);
+    }
+}
+
+/// Rows `firstRow ..< lastRow` of columns `first ..< first + 32 · panels` of the result, over the packed ranges of the depths.
+template <class T>
+inline void multiplyPanels(const ProductOperand<T>* operands, const DepthRange* ranges, int64_t count,
+                           const float* packed, int64_t toPanel, int64_t firstRow, int64_t lastRow, int64_t first,
+                           int64_t panels, int64_t columns, const ProductTarget<T>& target) {
+  const auto tiles = [&]<int size>(int64_t row) {
+    for (int64_t panel = 0; panel < panels; ++panel)
+      for (int64_t vector = 0; vector < panelColumns; vector += panelTileVectors * lanes) {
+        const int64_t sumsColumn = panel * panelColumns + vector, column = first + sumsColumn;
+        if (column >= columns) break;
+        panelTile<size>(operands, ranges, count, row, packed + panel * toPanel + vector, target, firstRow, column,
+                        sumsColumn, columns - column);
+      }
   };
   int64_t row = firstRow;
-  for (; row + 12 <= lastRow; row += 12) tiles.template operator()<12>(row);
-  for (; row + 4 <= lastRow; row += 4) tiles.template operator()<4>(row);
+  for (; row + panelTileRows <= lastRow; row += panelTileRows) tiles.template operator()<panelTileRows>(row);
+  for (; row + fewerTileRows <= lastRow; row += fewerTileRows) tiles.template operator()<fewerTileRows>(row);
   for (; row < lastRow; ++row) tiles.template operator()<1>(row);
-#endif
 }

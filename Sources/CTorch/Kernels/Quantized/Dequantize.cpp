@@ -1,56 +1,23 @@
-// Decoding quantized weights. A weight is decoded as a whole, in parallel, into a buffer that is used again, and
-// multiplied like a dense one: beside hundreds of tokens that costs a few percent of the product. For a handful of
-// tokens each row is decoded into the first cache level and multiplied there.
+// Decoding quantized weights: as a whole, by rows, or by tiles, which a matrix product asks for on its way (TileSource.h). For
+// a handful of tokens each row is decoded into the first cache level and multiplied there.
 
 #include <ATen/core/grad_mode.h>
 
 #include "../Parallel.h"
 #include "../SIMD/Variant.h"
 #include "CodeTables.h"
+#include "Decoder.h"
 #include "QuantizedMatrix.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-namespace graft {
-
-/// A `QuantizedMatrix` as the loops read it.
-struct QuantizedView {
-  Encoding encoding;
-  int64_t columns;
-  const uint8_t* codes;
-  BlockShape block;
-  int64_t blockSize;
-  const float* constants;  // null with double quantization
-  const uint8_t* constantCodes;
-  const float *nestedConstants, *nestedTable;
-  float nestedOffset;
-  int64_t nestedBlockSize;
-};
-
-}  // namespace graft
-
 #define GRAFT_LOOPS "../Quantized/DequantizeLoops.h"
 #include "../SIMD/ForEachVariant.h"
 
 namespace graft {
 namespace {
-
-QuantizedView viewOf(const QuantizedMatrix& m) {
-  const bool isNested = m.nestedConstants.defined();
-  return {m.encoding,
-          m.columns,
-          static_cast<const uint8_t*>(m.codes.const_data_ptr()),
-          blockShape(m.encoding),
-          m.blockSize,
-          m.constants.defined() && !isNested ? m.constants.const_data_ptr<float>() : nullptr,
-          isNested ? m.constants.const_data_ptr<uint8_t>() : nullptr,
-          isNested ? m.nestedConstants.const_data_ptr<float>() : nullptr,
-          isNested ? m.nestedTable.const_data_ptr<float>() : nullptr,
-          static_cast<float>(m.nestedOffset),
-          m.nestedBlockSize};
-}
 
 bool hasKernel(const QuantizedMatrix& m, at::ScalarType dtype) {
   return m.codes.device().is_cpu() && (dtype == at::kFloat || dtype == at::kBFloat16);
@@ -67,6 +34,30 @@ void decodeRange(const QuantizedView& view, int64_t begin, int64_t end, const at
 int64_t rowGrain(int64_t columns) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, columns)); }
 
 }  // namespace
+
+QuantizedView::QuantizedView(const QuantizedMatrix& m)
+    : encoding(m.encoding),
+      rows(m.rows),
+      columns(m.columns),
+      codes(static_cast<const uint8_t*>(m.codes.const_data_ptr())),
+      block(blockShape(m.encoding)),
+      blockIndex(m.blockSize),
+      constants(m.constants.defined() && !m.nestedConstants.defined() ? m.constants.const_data_ptr<float>() : nullptr),
+      constantCodes(m.nestedConstants.defined() ? m.constants.const_data_ptr<uint8_t>() : nullptr),
+      nestedConstants(m.nestedConstants.defined() ? m.nestedConstants.const_data_ptr<float>() : nullptr),
+      nestedTable(m.nestedConstants.defined() ? m.nestedTable.const_data_ptr<float>() : nullptr),
+      nestedOffset(static_cast<float>(m.nestedOffset)),
+      nestedIndex(m.nestedBlockSize) {}
+
+void decodeTile(const QuantizedView& matrix, int64_t row, int64_t rows, int64_t column, int64_t columns, float* to,
+                int64_t toRow) {
+  GRAFT_DISPATCH(decodeTileFloat, matrix, row, rows, column, columns, to, toRow);
+}
+
+void decodeTile(const QuantizedView& matrix, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                at::BFloat16* to, int64_t toRow) {
+  GRAFT_DISPATCH(decodeTileBFloat16, matrix, row, rows, column, columns, to, toRow);
+}
 
 BlockShape blockShape(Encoding encoding) {
   switch (encoding) {
@@ -123,7 +114,7 @@ void dequantizeRows(const QuantizedMatrix& m, int64_t firstRow, const at::Tensor
                   firstRow + output.size(0) <= m.rows && hasKernel(m, output.scalar_type()),
               "decoding rows ", firstRow, " and on of [", m.rows, ", ", m.columns, "] into ", output.toString(),
               output.sizes());
-  const auto view = viewOf(m);
+  const QuantizedView view(m);
   parallelFor(output.size(0), rowGrain(m.columns), [&](int64_t begin, int64_t end) {
     decodeRange(view, (firstRow + begin) * m.columns, (firstRow + end) * m.columns, output, begin * m.columns);
   });
@@ -148,7 +139,7 @@ at::Tensor selectRows(const QuantizedMatrix& m, const at::Tensor& indices, at::S
     TORCH_CHECK_INDEX(index[i] >= 0 && index[i] < m.rows, "there is no row ", index[i], " in a table of ", m.rows);
   const auto output =
       at::empty({chosen.numel(), m.columns}, m.codes.options().dtype(dtype == at::kBFloat16 ? dtype : at::kFloat));
-  const auto view = viewOf(m);
+  const QuantizedView view(m);
   parallelFor(chosen.numel(), rowGrain(m.columns), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       decodeRange(view, index[i] * m.columns, (index[i] + 1) * m.columns, output, i * m.columns);
@@ -190,7 +181,7 @@ at::Tensor fewTokensProduct(const at::Tensor& x, const std::vector<QuantizedMatr
   const auto buffers = at::empty({threadCount(), columns}, x.options());
   int64_t first = 0;
   for (const auto& part : parts) {
-    const auto view = viewOf(part);
+    const QuantizedView view(part);
     const int64_t grain = rowGrain(columns), tasks = (part.rows + grain - 1) / grain;
     parallelTasks(tasks, [&](int64_t task, int64_t thread) {
       const int64_t begin = task * grain, end = std::min(part.rows, begin + grain);

@@ -65,7 +65,7 @@ GRAFT_INLINE void storeNibbles(c10::BFloat16* to, Floats values, Words bytes) {
 GRAFT_INLINE float constant(const QuantizedView& m, int64_t index) {
 #pragma clang fp contract(off)
   if (m.constants != nullptr) return m.constants[index];
-  return m.nestedTable[m.constantCodes[index]] * m.nestedConstants[index / m.nestedBlockSize] + m.nestedOffset;
+  return m.nestedTable[m.constantCodes[index]] * m.nestedConstants[m.nestedIndex(index)] + m.nestedOffset;
 }
 
 /// The flattened element `i` of a block with these values.
@@ -81,8 +81,8 @@ GRAFT_INLINE void decodeFourBit(const QuantizedView& m, const float* values, int
 #pragma clang fp contract(off)
   const Floats table = load(values);
   for (int64_t i = begin; i < end;) {
-    const int64_t block = i / m.blockSize;
-    const int64_t stop = end < (block + 1) * m.blockSize ? end : (block + 1) * m.blockSize;
+    const int64_t block = m.blockIndex(i), last = (block + 1) * m.blockIndex.size;
+    const int64_t stop = end < last ? end : last;
     const Floats scaled = table * splat(constant(m, block));
     if (i % 2 != 0) decodeOne(m, scaled, i, out + (i - begin)), ++i;
     for (; i + 2 * lanes <= stop; i += 2 * lanes) storeNibbles(out + (i - begin), scaled, loadBytes(m.codes + i / 2));
@@ -105,12 +105,20 @@ GRAFT_INLINE void decodeInt8(const QuantizedView& m, int64_t begin, int64_t end,
   }
 }
 
-// MARK: GGML's blocks. `b` is a block, `out` where its elements go; the layouts are those of Sources/Formats/Decoding/Blocks.
+// MARK: GGML's blocks. `decode` gives 32 elements of a block `b`, those of its `part`; the layouts are those of
+// Sources/Formats/Decoding/Blocks.
+
+/// Elements that are decoded at once: the smallest blocks, and the largest part of the others with one scale or two.
+constexpr int64_t blockPart = 32;
 
 GRAFT_INLINE float half(const uint8_t* from) {
   uint16_t bits;
   __builtin_memcpy(&bits, from, 2);
+#if GRAFT_VARIANT >= 2
+  return _cvtsh_ss(bits);
+#else
   return static_cast<float>(c10::Half(bits, c10::Half::from_bits()));
+#endif
 }
 
 GRAFT_INLINE uint32_t word(const uint8_t* from) {
@@ -126,7 +134,7 @@ GRAFT_INLINE Words bitOfLane(uint32_t bits) {
 
 struct BlockQ4_0 {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t, T* out) {
     const Floats scale = splat(half(b));
     const Words bytes = loadBytes(b + 2);
     store(out, scale * (asFloats(bytes & 15u) - splat(8)));
@@ -136,7 +144,7 @@ struct BlockQ4_0 {
 
 struct BlockQ4_1 {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t, T* out) {
 #pragma clang fp contract(off)
     const Floats scale = splat(half(b)), minimum = splat(half(b + 2));
     const Words bytes = loadBytes(b + 4);
@@ -147,7 +155,7 @@ struct BlockQ4_1 {
 
 struct BlockQ5_0 {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t, T* out) {
     const Floats scale = splat(half(b));
     const uint32_t high = word(b + 2);
     const Words bytes = loadBytes(b + 6);
@@ -158,7 +166,7 @@ struct BlockQ5_0 {
 
 struct BlockQ5_1 {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t, T* out) {
 #pragma clang fp contract(off)
     const Floats scale = splat(half(b)), minimum = splat(half(b + 2));
     const uint32_t high = word(b + 4);
@@ -170,7 +178,7 @@ struct BlockQ5_1 {
 
 struct BlockQ8_0 {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t, T* out) {
     const Floats scale = splat(half(b));
     store(out, asFloats(loadBits<SignedBytes>(b + 2)) * scale);
     store(out + lanes, asFloats(loadBits<SignedBytes>(b + 2 + lanes)) * scale);
@@ -179,39 +187,39 @@ struct BlockQ8_0 {
 
 struct BlockQ2_K {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t part, T* out) {
 #pragma clang fp contract(off)
     const float scale = half(b + 80), minimum = half(b + 82);
-    for (int group = 0; group < 16; ++group) {
+    for (int64_t group = 2 * part; group < 2 * part + 2; ++group, out += lanes) {
       const float groupScale = scale * static_cast<float>(b[group] & 15);
       const float groupMinimum = minimum * static_cast<float>(b[group] >> 4);
       const Words bytes = loadBytes(b + 16 + (group >> 3) * 32 + (group & 1) * 16);
       const uint32_t shift = ((group >> 1) & 3) * 2;
-      store(out + group * 16, splat(groupScale) * asFloats((bytes >> shift) & 3u) - splat(groupMinimum));
+      store(out, splat(groupScale) * asFloats((bytes >> shift) & 3u) - splat(groupMinimum));
     }
   }
 };
 
 struct BlockQ3_K {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t part, T* out) {
     const uint8_t* scales = b + 96;
     const float scale = half(b + 108);
-    for (int group = 0; group < 16; ++group) {
+    for (int64_t group = 2 * part; group < 2 * part + 2; ++group, out += lanes) {
       const int low = (scales[group & 7] >> (group < 8 ? 0 : 4)) & 15;
       const int top = (scales[8 + (group & 3)] >> ((group >> 2) * 2)) & 3;
       const float groupScale = scale * static_cast<float>((low | top << 4) - 32);
-      const int column = (group & 1) * 16;
-      const Words bytes = (loadBytes(b + 32 + (group >> 3) * 32 + column) >> (((group >> 1) & 3) * 2)) & 3u;
+      const int64_t column = (group & 1) * 16;
+      const Words bytes = (loadBytes(b + 32 + (group >> 3) * 32 + column) >> uint32_t(((group >> 1) & 3) * 2)) & 3u;
       // A high bit that is not set takes 4 away.
-      const Words isSet = (loadBytes(b + column) >> (group >> 1)) & 1u;
-      store(out + group * 16, splat(groupScale) * (asFloats(bytes | isSet << 2) - splat(4)));
+      const Words isSet = (loadBytes(b + column) >> uint32_t(group >> 1)) & 1u;
+      store(out, splat(groupScale) * (asFloats(bytes | isSet << 2) - splat(4)));
     }
   }
 };
 
 /// Scale and minimum of group `group` of Q4_K and Q5_K out of 12 bytes.
-GRAFT_INLINE void scaleAndMinimum(const uint8_t* scales, int group, int& scale, int& minimum) {
+GRAFT_INLINE void scaleAndMinimum(const uint8_t* scales, int64_t group, int& scale, int& minimum) {
   if (group < 4) {
     scale = scales[group] & 63;
     minimum = scales[group + 4] & 63;
@@ -225,21 +233,18 @@ GRAFT_INLINE void scaleAndMinimum(const uint8_t* scales, int group, int& scale, 
 template <bool hasFifthBit>
 struct BlockWithMinima {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t part, T* out) {
 #pragma clang fp contract(off)
-    const float scale = half(b), minimum = half(b + 2);
-    for (int group = 0; group < 8; ++group) {
-      int six, least;
-      scaleAndMinimum(b + 4, group, six, least);
-      const Floats groupScale = splat(scale * static_cast<float>(six));
-      const Floats groupMinimum = splat(minimum * static_cast<float>(least));
-      const uint8_t* bytes = b + (hasFifthBit ? 48 : 16) + (group >> 1) * 32;
-      const uint32_t shift = (group & 1) * 4;
-      for (int part = 0; part < 2; ++part) {
-        Words numbers = (loadBytes(bytes + part * 16) >> shift) & 15u;
-        if constexpr (hasFifthBit) numbers |= ((loadBytes(b + 16 + part * 16) >> group) & 1u) << 4;
-        store(out + group * 32 + part * 16, groupScale * asFloats(numbers) - groupMinimum);
-      }
+    int six, least;
+    scaleAndMinimum(b + 4, part, six, least);
+    const Floats scale = splat(half(b) * static_cast<float>(six));
+    const Floats minimum = splat(half(b + 2) * static_cast<float>(least));
+    const uint8_t* bytes = b + (hasFifthBit ? 48 : 16) + (part >> 1) * 32;
+    const uint32_t shift = (part & 1) * 4;
+    for (int column = 0; column < 32; column += lanes) {
+      Words numbers = (loadBytes(bytes + column) >> shift) & 15u;
+      if constexpr (hasFifthBit) numbers |= ((loadBytes(b + 16 + column) >> uint32_t(part)) & 1u) << 4;
+      store(out + column, scale * asFloats(numbers) - minimum);
     }
   }
 };
@@ -249,24 +254,29 @@ using BlockQ5_K = BlockWithMinima<true>;
 
 struct BlockQ6_K {
   template <class T>
-  static GRAFT_INLINE void decode(const uint8_t* b, T* out) {
+  static GRAFT_INLINE void decode(const uint8_t* b, int64_t part, T* out) {
     const auto* scales = reinterpret_cast<const int8_t*>(b + 192);
     const float scale = half(b + 208);
-    for (int group = 0; group < 16; ++group) {
-      const int row = (group >> 1) & 3, column = (group & 1) * 16;
-      const Words low = (loadBytes(b + (group >> 3) * 64 + (row & 1) * 32 + column) >> ((row >> 1) * 4)) & 15u;
-      const Words high = (loadBytes(b + 128 + (group >> 3) * 32 + column) >> (row * 2)) & 3u;
+    for (int64_t group = 2 * part; group < 2 * part + 2; ++group, out += lanes) {
+      const int64_t row = (group >> 1) & 3, column = (group & 1) * 16;
+      const Words low = (loadBytes(b + (group >> 3) * 64 + (row & 1) * 32 + column) >> uint32_t((row >> 1) * 4)) & 15u;
+      const Words high = (loadBytes(b + 128 + (group >> 3) * 32 + column) >> uint32_t(row * 2)) & 3u;
       const float groupScale = scale * static_cast<float>(scales[group]);
-      store(out + group * 16, splat(groupScale) * (asFloats(low | high << 4) - splat(32)));
+      store(out, splat(groupScale) * (asFloats(low | high << 4) - splat(32)));
     }
   }
 };
 
-/// The elements `begin ..< end` of a matrix in blocks; both are multiples of a block's elements.
+/// The elements `begin ..< end` of a matrix in blocks; both are multiples of 32.
 template <class Block, class T>
 GRAFT_INLINE void decodeBlocks(const QuantizedView& m, int64_t begin, int64_t end, T* out) {
+  const int64_t parts = m.block.elements / blockPart;
   const uint8_t* block = m.codes + begin / m.block.elements * m.block.bytes;
-  for (int64_t i = begin; i < end; i += m.block.elements, block += m.block.bytes) Block::decode(block, out + (i - begin));
+  int64_t part = begin / blockPart % parts;
+  for (int64_t i = begin; i < end; i += blockPart, out += blockPart) {
+    Block::decode(block, part, out);
+    if (++part == parts) part = 0, block += m.block.bytes;
+  }
 }
 
 template <class T>
@@ -291,6 +301,24 @@ GRAFT_INLINE void decode(const QuantizedView& m, int64_t begin, int64_t end, T* 
 inline void decodeFloat(const QuantizedView& m, int64_t begin, int64_t end, float* out) { decode(m, begin, end, out); }
 inline void decodeBFloat16(const QuantizedView& m, int64_t begin, int64_t end, c10::BFloat16* out) {
   decode(m, begin, end, out);
+}
+
+template <class T>
+GRAFT_INLINE void decodeRectangle(const QuantizedView& m, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                                  T* to, int64_t toRow) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t begin = (row + i) * m.columns + column;
+    decode(m, begin, begin + columns, to + i * toRow);
+  }
+}
+
+inline void decodeTileFloat(const QuantizedView& m, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                            float* to, int64_t toRow) {
+  decodeRectangle(m, row, rows, column, columns, to, toRow);
+}
+inline void decodeTileBFloat16(const QuantizedView& m, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                               c10::BFloat16* to, int64_t toRow) {
+  decodeRectangle(m, row, rows, column, columns, to, toRow);
 }
 
 // MARK: Few tokens

@@ -2,7 +2,6 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -24,19 +23,24 @@ class FrozenWeight : public torch::CustomClassHolder {
   int64_t rows() const;
   int64_t columns() const;
 
-  /// x Wᵀ + b, and `terms` on parts of the outputs added, such as low-rank ones.
+  /// x Wᵀ + b, and `terms` on parts of the outputs added, such as low-rank ones; into `output` when it is given.
+  ///
+  /// A quantized weight is decoded on its way into the product: no dense copy of it is made, except on other devices and in
+  /// other types than fp32 and bf16.
   at::Tensor linear(const at::Tensor& x, const std::optional<at::Tensor>& bias,
-                    const std::vector<ProductTerm>& terms = {}) const;
+                    const std::vector<ProductTerm>& terms = {}, at::Tensor output = {}) const;
   /// dy W, and `terms` added.
-  at::Tensor inputGradient(const at::Tensor& gradient, const std::vector<ProductTerm>& terms = {}) const;
-
-  /// Calls `body` with the rows `first ..< first + count` in `dtype`, dense, in memory that is valid during the call only.
-  void withRows(int64_t first, int64_t count, at::ScalarType dtype,
-                const std::function<void(const at::Tensor&)>& body) const;
+  at::Tensor inputGradient(const at::Tensor& gradient, const std::vector<ProductTerm>& terms = {},
+                           at::Tensor output = {}) const;
 
   bool isQuantized() const { return !parts_.empty(); }
 
  private:
+  at::Tensor product(const at::Tensor& x, bool transposed, const std::optional<at::Tensor>& bias,
+                     const std::vector<ProductTerm>& terms, at::Tensor output) const;
+  /// The whole matrix; `dtype` is that of a quantized one.
+  at::Tensor dense(at::ScalarType dtype) const;
+
   at::Tensor dense_;
   std::vector<QuantizedMatrix> parts_;
 };
