@@ -41,6 +41,16 @@ import Testing
     #expect(Batch([examples[3]]).split(maxTokens: 1) == [Batch([examples[3]])])
   }
 
+  @Test("the largest part of a batch is as small as the number of parts lets it be")
+  func balancedSplit() {
+    let examples = [4, 4, 4, 4, 1, 1].map { (count: Int32) in
+      Example(tokens: Array(0..<count), labels: Array(0..<count))
+    }
+    // Filled to the limit, it would be 12 and 6 tokens.
+    #expect(
+      Batch(examples).split(maxTokens: 12) == [Batch(Array(examples[0...1])), Batch(Array(examples[2...5]))])
+  }
+
   @Test("the generator gives the numbers of its reference implementation")
   func generator() throws {
     let fixture = try Fixture.json("shuffle.json")

@@ -37,23 +37,41 @@ public struct Batch: Sendable, Hashable {
     supervisedTokens = supervised
   }
 
-  /// The sequences in their order, in as few batches of at most `limit` tokens as that makes; a sequence that is longer
-  /// stands alone.
+  /// The sequences in their order, in as few batches of at most `limit` tokens as that makes, of which the largest is as small
+  /// as it can be; a sequence that is longer stands alone.
   public func split(maxTokens limit: Int) -> [Batch] {
     guard tokens.count > limit, sequences > 1 else { return [self] }
-    var parts: [[Example]] = []
+    let lengths = zip(offsets.dropFirst(), offsets).map { Int($0 - $1) }
+    let parts = Self.split(lengths, limit: limit).count
+    // Memory follows the largest part, so that a full one and a small rest are worse than two of a size.
+    var (low, high) = (lengths.max() ?? 0, limit)
+    while low < high {
+      let middle = (low + high) / 2
+      if Self.split(lengths, limit: middle).count > parts { low = middle + 1 } else { high = middle }
+    }
+    return Self.split(lengths, limit: high).map { sequences in
+      Batch(
+        sequences.map { sequence in
+          let range = Int(offsets[sequence])..<Int(offsets[sequence + 1])
+          return Example(tokens: Array(tokens[range]), labels: Array(labels[range]))
+        })
+    }
+  }
+
+  /// Ranges of sequences, each as long as `limit` lets it be.
+  private static func split(_ lengths: [Int], limit: Int) -> [Range<Int>] {
+    var parts: [Range<Int>] = []
     var room = 0
-    for (start, end) in zip(offsets, offsets.dropFirst()) {
-      let sequence = Int(start)..<Int(end)
-      if parts.isEmpty || sequence.count > room {
-        parts.append([])
+    for (sequence, length) in lengths.enumerated() {
+      if let last = parts.last, length <= room {
+        parts[parts.count - 1] = last.lowerBound..<sequence + 1
+      } else {
+        parts.append(sequence..<sequence + 1)
         room = limit
       }
-      parts[parts.count - 1].append(
-        Example(tokens: Array(tokens[sequence]), labels: Array(labels[sequence])))
-      room -= sequence.count
+      room -= length
     }
-    return parts.map(Batch.init)
+    return parts
   }
 
   /// `N`

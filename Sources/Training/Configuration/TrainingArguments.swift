@@ -191,16 +191,6 @@ extension TrainingArguments {
       options: lrSchedulerKwargs)
   }
 
-  /// The most tokens of one pass on a device. 1,024 keep a CPU's matrix products as busy as more would, and their activations
-  /// are few.
-  public func maxTokensPerPass(on device: Device.Kind) -> Int {
-    switch maxTokensPerPass {
-    case nil: device == .cpu ? 1024 : .max
-    case 0?: .max
-    case let limit?: limit
-    }
-  }
-
   /// The metric that decides which checkpoint is best, as logs name it: with `eval_` before it.
   public var bestMetric: String {
     let name = metricForBestModel ?? "loss"

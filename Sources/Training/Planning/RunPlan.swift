@@ -60,8 +60,10 @@ public struct RunPlan: Sendable {
       let model = try PEFTModel(base, adapter)
       model.isTraining = true
       // Rows that a shorter max_length would cut are not encoded again.
+      let limit = try arguments.maxTokensPerPass(
+        model, on: device, elementSize: format.computeType.byteCount)
       let batch = try Self.largestBatch(
-        arguments, shorter ? nil : data, contextLength: base.contextLength, device: device)
+        arguments, shorter ? nil : data, contextLength: base.contextLength, limit: limit)
       return try MemoryPlan(
         model, arguments: arguments, format: format, batch: batch, device: device, program: program)
     }
@@ -131,11 +133,10 @@ public struct RunPlan: Sendable {
     return try await TrainingData(configuration.data, configuration.training, tokenizer: tokenizer).train
   }
 
-  /// The largest pass of the first epoch or, without data, of rows as long as the settings allow, all supervised.
+  /// The largest pass, of at most `limit` tokens, of the first epoch or, without data, of rows as long as the settings allow, all supervised.
   private static func largestBatch(
-    _ arguments: TrainingArguments, _ data: (any ExampleSource)?, contextLength: Int, device: Device.Kind
+    _ arguments: TrainingArguments, _ data: (any ExampleSource)?, contextLength: Int, limit: Int
   ) throws -> MemoryPlan.Batch {
-    let limit = arguments.maxTokensPerPass(on: device)
     guard let data else {
       let row = min(arguments.maxLength ?? contextLength, contextLength)
       let tokens = min(arguments.perDeviceTrainBatchSize, max(1, limit / row)) * row

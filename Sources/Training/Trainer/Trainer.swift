@@ -147,6 +147,8 @@ public final class Trainer {
       try RandomState.seed(arguments.seed)
       state.evaluationIsDue = arguments.evalOnStart
     }
+    // What reading rows and weights has left of the heap.
+    Engine.releaseFreedMemory()
     clock.start(tokens: state.tokens)
     var lossSum = 0.0
     var lossCount = 0
@@ -239,9 +241,9 @@ public final class Trainer {
       guard loss.isFinite else { throw lossIsNotFinite(loss) }
       try (scale.map { try sum * $0 } ?? sum).backward()
     }
-    let passes = window.flatMap {
-      $0.split(maxTokens: arguments.maxTokensPerPass(on: model.base.device.kind))
-    }
+    let limit = try arguments.maxTokensPerPass(
+      model, on: model.base.device.kind, elementSize: model.base.inputEmbedding.weight.value.dtype.byteCount)
+    let passes = window.flatMap { $0.split(maxTokens: limit) }
     // The sum over nothing depends on no parameter, so that there is nothing to go back through.
     for pass in passes where objective.weight(of: pass) > 0 { try add(objective.lossSum(model, pass)) }
     // Once a window, and of the weight that it has beside the mean loss.

@@ -1,0 +1,31 @@
+import Adapters
+import Models
+import NeuralNetworks
+import Torch
+
+extension TrainingArguments {
+  /// Bytes that a pass on the CPU may keep for its backward pass unless the arguments say otherwise.
+  private static let passBytes = 400_000_000
+
+  /// Tokens of a pass on the CPU: fewer would not keep its matrix products busy, and more make them no faster.
+  private static let passTokens = 512...1024
+
+  /// The most tokens of one pass.
+  ///
+  /// - Parameters:
+  ///   - model: the base with its adapters, which decide what a token keeps.
+  ///   - elementSize: bytes of a number in the type that is computed in.
+  func maxTokensPerPass(_ model: PEFTModel, on device: Device.Kind, elementSize: Int) throws -> Int {
+    switch maxTokensPerPass {
+    case 0?: return .max
+    case let limit?: return limit
+    case nil:
+      guard device == .cpu else { return .max }
+      guard let decoder = model.base as? DecoderForCausalLM else { return Self.passTokens.upperBound }
+      let token = try DecoderActivations(
+        decoder, elementSize: elementSize, isTraining: true, checkpointing: gradientCheckpointing
+      ).kept(.init(tokens: 1, supervised: 0))
+      return min(max(Self.passBytes / max(token, 1), Self.passTokens.lowerBound), Self.passTokens.upperBound)
+    }
+  }
+}
