@@ -61,6 +61,8 @@ struct WeightLoader {
       } else {
         parameter.value = try source.tensor(name, dtype: dtype).to(dtype, device: device)
       }
+      // Pages of the file count as the process's memory: those of the whole model would be its peak.
+      source.releasePages()
     }
   }
 
