@@ -89,9 +89,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--new-tokens", type=int, default=128)
-    kinds = ["training", "compiled", "generation", "tokenization"]
-    parser.add_argument("--only", nargs="+", choices=kinds, default=[kind for kind in kinds if kind != "compiled"],
-                        help="compiled: training beside torch.compile, which needs a C++ compiler and minutes; default: the others")
+    kinds = ["training", "generation", "tokenization"]
+    parser.add_argument("--only", nargs="+", choices=[*kinds, "compiled", "quantized"], default=kinds,
+                        help="compiled: training beside torch.compile, which needs a C++ compiler and minutes; "
+                             "quantized: training over NF4 on both sides, with bitsandbytes; default: the others")
     arguments = parser.parse_args()
     for name in ("data", "model"):
         if not getattr(arguments, name).exists():
@@ -130,7 +131,8 @@ class Bench:
 
     # -- training ------------------------------------------------------------------------------------------------------
 
-    def training(self, extra: list = [], name: str = "training") -> None:
+    def training(self, extra: list = [], name: str = "training", settings: dict = {}) -> None:
+        """`extra` are arguments of the peer, `settings` further keys of Graft's configuration."""
         a, title = self.arguments, name
         steps = a.warmup + a.steps
         rows = self.work / "rows.json"
@@ -141,7 +143,7 @@ class Bench:
             "response_column": "answer", "dtype": a.dtype, "device": "cpu", "num_threads": a.threads,
             "max_length": a.max_length, "per_device_train_batch_size": a.batch, "max_steps": steps,
             "learning_rate": 2e-4, "lr_scheduler_type": "constant", "train_sampling_strategy": "sequential",
-            "logging_steps": 1, "save_strategy": "no", **LORA,
+            "logging_steps": 1, "save_strategy": "no", **LORA, **settings,
         }))
 
         def peer(output: Path) -> list:
@@ -163,7 +165,7 @@ class Bench:
             # The side that goes first changes, so that neither always finds the machine warm.
             for side, command in sides if round_ % 2 == 0 else reversed(sides):
                 print(f"{title}, round {round_ + 1} of {a.rounds}: {side}", file=sys.stderr, flush=True)
-                output = self.work / f"{side}-{round_}"
+                output = self.work / f"{side}-{round_}-{len(self.table)}"
                 runs[side].append(self.measure(command(output), output))
         tokens = {side: {run["tokens"] for run in runs[side]} for side in runs}
         if tokens["peer"] != tokens["graft"]:
@@ -188,6 +190,12 @@ class Bench:
     def compiled(self) -> None:
         """Beside torch.compile: the peer's tokens are real ones too, its compilation falls into the warm-up."""
         self.training(extra=["--compile"], name="training, peer compiled")
+
+    def quantized(self) -> None:
+        """Both over a base in NF4, which each makes of the same dense weights; the peer's layers are bitsandbytes'."""
+        self.training(extra=["--load-in-4bit"], name="training in NF4", settings={
+            "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": self.arguments.dtype,
+        })
 
     def measure(self, command: list, output: Path) -> dict:
         """Run a training command; its figures from the kernel, the clock and its metrics.jsonl."""
@@ -324,9 +332,13 @@ def machine() -> dict:
 
 
 def versions() -> dict:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     found = {name: version(name) for name in ("torch", "transformers", "peft", "tokenizers")}
+    try:
+        found["bitsandbytes"] = version("bitsandbytes")
+    except PackageNotFoundError:
+        pass
     found["python"] = platform.python_version()
     for name, command in {
         "graft commit": ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"],

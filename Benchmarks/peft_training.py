@@ -22,7 +22,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments, logging
+from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainingArguments, logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Scripts"))
 from transformers_models import load_model, load_tokenizer
@@ -43,13 +43,22 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--load-in-4bit", action="store_true", help="the base in NF4, by bitsandbytes")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.set_verbosity_error()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(42)
 
-    model, tokenizer = load_model(arguments.model, getattr(torch, arguments.dtype)), load_tokenizer(arguments.model)
+    dtype = getattr(torch, arguments.dtype)
+    options = {}
+    if arguments.load_in_4bit:
+        # Without prepare_model_for_kbit_training, which casts embeddings and norms to fp32 and checkpoints every layer: the
+        # peer is faster without. get_peft_model freezes the base.
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    model, tokenizer = load_model(arguments.model, dtype, **options), load_tokenizer(arguments.model)
     lora = LoraConfig(
         task_type="CAUSAL_LM", r=8, lora_alpha=16, lora_dropout=0.0,
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
