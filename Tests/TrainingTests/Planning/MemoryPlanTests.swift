@@ -111,12 +111,12 @@ struct MemoryPlanTests {
 
     // By itself a batch goes in passes, so that its size hardly matters.
     let passes = try await RunPlan(
-      configuration(path, "target_modules: all-linear\nmax_length: 512\ndevice: cpu"), capacity: 1 << 40)
-    #expect(passes.plan.batch.tokens == 1024)
+      configuration(path, "target_modules: all-linear\nmax_length: 256\ndevice: cpu"), capacity: 1 << 40)
+    #expect(passes.plan.batch.tokens == 512)
     let rows = try await RunPlan(
-      configuration(path, "target_modules: all-linear\nmax_length: 512\ndevice: cpu\nmax_tokens_per_pass: 1"),
+      configuration(path, "target_modules: all-linear\nmax_length: 256\ndevice: cpu\nmax_tokens_per_pass: 1"),
       capacity: 1 << 40)
-    #expect(rows.plan.batch.tokens == 512)
+    #expect(rows.plan.batch.tokens == 256)
     #expect(
       passes.changes.contains { $0.settings == "max_tokens_per_pass: 1" && $0.total == rows.plan.total })
   }
@@ -236,6 +236,20 @@ struct MemoryPlanTests {
     #expect(whole.activations - offloaded.activations == 7 * 256 * 2 * whole.batch.tokens)
     let disk = try await plan("offload_optimizer: disk")
     #expect(disk.isPaged && disk.optimizer == plain.optimizer && !plain.isPaged)
+  }
+
+  @Test("a pass has as many tokens as keep 0.4 GB, from 512 to 1,024")
+  func passes() async throws {
+    func tokens(layers: Int) async throws -> Int {
+      let path = try llama(hidden: 1024, layers: layers, heads: 16, intermediate: 2816, vocabulary: 100)
+      return try await RunPlan(
+        configuration(path, "max_length: 32\nper_device_train_batch_size: 64\ndevice: cpu"), capacity: 1 << 40
+      )
+      .plan.batch.tokens
+    }
+    #expect(try await tokens(layers: 1) == 1024)
+    #expect((513..<1024).contains(try await tokens(layers: 20)))
+    #expect(try await tokens(layers: 60) == 512)
   }
 
   @Test("layers before the first that is trained keep nothing")
