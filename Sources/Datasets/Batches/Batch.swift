@@ -11,6 +11,8 @@ public struct Batch: Sendable, Hashable {
   public let positions: [Int32]
   /// `[N+1]`: sequence `n` is `offsets[n]..<offsets[n+1]`.
   public let offsets: [Int32]
+  /// ``Example/target`` of each sequence, one behind the other; empty where tokens are to be predicted.
+  public let targets: [Float]
   /// Over how many tokens the loss is summed, see ``Example/supervisedTokens``.
   public let supervisedTokens: Int
 
@@ -22,18 +24,21 @@ public struct Batch: Sendable, Hashable {
     labels.reserveCapacity(total)
     positions.reserveCapacity(total)
     var offsets: [Int32] = [0]
+    var targets: [Float] = []
     var supervised = 0
     for example in examples {
       tokens.append(contentsOf: example.tokens)
       labels.append(contentsOf: example.labels)
       positions.append(contentsOf: 0..<Int32(example.count))
       offsets.append(Int32(tokens.count))
+      targets.append(contentsOf: example.target)
       supervised += example.supervisedTokens
     }
     self.tokens = tokens
     self.labels = labels
     self.positions = positions
     self.offsets = offsets
+    self.targets = targets
     supervisedTokens = supervised
   }
 
@@ -49,11 +54,14 @@ public struct Batch: Sendable, Hashable {
       let middle = (low + high) / 2
       if Self.split(lengths, limit: middle).count > parts { low = middle + 1 } else { high = middle }
     }
-    return Self.split(lengths, limit: high).map { sequences in
+    let width = targets.count / sequences
+    return Self.split(lengths, limit: high).map { part in
       Batch(
-        sequences.map { sequence in
+        part.map { sequence in
           let range = Int(offsets[sequence])..<Int(offsets[sequence + 1])
-          return Example(tokens: Array(tokens[range]), labels: Array(labels[range]))
+          return Example(
+            tokens: Array(tokens[range]), labels: Array(labels[range]),
+            target: Array(targets[sequence * width..<(sequence + 1) * width]))
         })
     }
   }

@@ -37,6 +37,11 @@ public struct DatasetEncoder: Sendable {
     of files: [DataFile], limit: Int? = nil, in folder: String,
     progress: (@Sendable (EncodingReport) -> Void)? = nil
   ) async throws -> (examples: TokenCache, report: EncodingReport) {
+    guard rowFormat.labels == nil else {
+      throw DataError(
+        "a token cache keeps no labels of whole texts", at: files.first.map { .init(file: $0.path) },
+        remedy: "Encode labelled rows in memory, with examples(of:)")
+    }
     let key = try TokenCache.Key(files: files, limit: limit, encoder: encoder, rowFormat: rowFormat)
     let path = folder + "/" + key.fileName
     // A cache that is damaged or from another version is made again: it holds nothing of its own.
