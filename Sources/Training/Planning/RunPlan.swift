@@ -47,7 +47,7 @@ public struct RunPlan: Sendable {
       format = try structure.format(configuration.model.quantization, computeType: computeType)
     }
     let adapter = try configuration.adapterConfiguration()
-    let data = try await Self.data(configuration, structure)
+    let (data, labels) = try await Self.data(configuration, structure)
     isMeasuredBatch = data != nil
     let (format, program) = (format, ProcessMemory.peak)
     let device = try Device(choice: configuration.model.device).kind
@@ -55,7 +55,7 @@ public struct RunPlan: Sendable {
     func plan(_ change: (inout TrainingArguments) -> Void, shorter: Bool = false) throws -> MemoryPlan {
       var arguments = configuration.training
       change(&arguments)
-      let base = try structure.make(computeType)
+      let base = try structure.make(computeType, configuration.task, labels)
       base.usesGradientCheckpointing = arguments.gradientCheckpointing
       let model = try PEFTModel(base, adapter)
       model.isTraining = true
@@ -126,11 +126,15 @@ public struct RunPlan: Sendable {
   // MARK: Batches
 
   private static func data(_ configuration: RunConfiguration, _ structure: ModelStructure) async throws
-    -> (any ExampleSource)?
+    -> (examples: (any ExampleSource)?, labels: ClassificationLabels?)
   {
-    guard let tokenizer = try structure.tokenizer(configuration.model) else { return nil }
+    let stated = configuration.model.numLabels.map { ClassificationLabels(count: $0) }
+    guard let tokenizer = try structure.tokenizer(configuration.model) else { return (nil, stated) }
     try configuration.data.checkFiles()
-    return try await TrainingData(configuration.data, configuration.training, tokenizer: tokenizer).train
+    let data = try await TrainingData(
+      configuration.data, configuration.training, tokenizer: tokenizer,
+      labels: configuration.labels(for: structure.labels))
+    return (data.train, data.labels.map { ClassificationLabels($0) })
   }
 
   /// The largest pass, of at most `limit` tokens, of the first epoch or, without data, of rows as long as the settings allow, all supervised.
@@ -196,11 +200,16 @@ private struct ModelStructure {
     }
   }
 
+  /// What the stored model tells apart; nil for one without a head for labels.
+  var labels: ClassificationLabels? { get throws { try source?.classificationLabels } }
+
   /// The tree of shapes, in the type that the run will have it in.
-  func make(_ dtype: DType) throws -> any PretrainedModel {
+  func make(_ dtype: DType, _ task: ModelTask, _ labels: ClassificationLabels?) throws -> any PretrainedModel {
+    var configuration = configuration
+    labels?.write(to: &configuration.json)
     let model =
-      try source.map { try AutoModel.structure($0, task: .causalLM) }
-      ?? family.make(configuration, family, .causalLM)
+      try source.map { try AutoModel.structure($0, task: task, labels: labels) }
+      ?? family.make(configuration, family, task)
     for parameter in model.parameters() {
       parameter.value = try .empty(parameter.shape, dtype: dtype, device: .meta)
     }

@@ -1,6 +1,7 @@
 import Datasets
 import Foundation
 import Generation
+import Models
 
 /// The rows of a run's files as tokens and labels.
 public struct TrainingData: Sendable {
@@ -8,26 +9,35 @@ public struct TrainingData: Sendable {
   public let validation: (any ExampleSource)?
   public let trainReport: EncodingReport
   public let validationReport: EncodingReport?
+  /// What the rows are labelled with; nil where text is learnt.
+  public let labels: LabelSet?
 
   /// Reads and encodes what `data` names, as `arguments` say.
   ///
   /// - Parameters:
   ///   - cacheFolder: where encoded rows are kept for the next run and mapped from, unless `data` says otherwise; nil holds them in memory.
+  ///     Labelled rows always are.
+  ///   - labels: makes the labels that all rows must have of the training files; nil learns text.
   ///   - message: gets what the user should know.
   /// - Throws: `DataError` naming file, row and remedy, also when no row can be trained on.
   public init(
     _ data: DataArguments, _ arguments: TrainingArguments, tokenizer: ChatTokenizer, cacheFolder: URL? = nil,
-    message: (String) -> Void = { _ in }
+    labels makeLabels: (([DataFile]) throws -> LabelSet)? = nil, message: (String) -> Void = { _ in }
   ) async throws {
+    let reading = ReadingOptions(encoding: data.encoding)
+    let trainFiles = try data.trainFile.map { try DataFile($0, options: reading) }
+    let labels = try makeLabels?(trainFiles)
+    self.labels = labels
     let encoder = ExampleEncoder(
       TextTokenization(
         tokenizer.tokenizer, chatTemplate: tokenizer.chatTemplate, identity: tokenizer.identity),
       options: EncodingOptions(arguments))
-    let dataset = DatasetEncoder(encoder, rowFormat: RowFormatOptions(data))
-    let folder = data.tokenCache ? cacheFolder : nil
+    var rowFormat = RowFormatOptions(data)
+    rowFormat.labels = labels
+    let dataset = DatasetEncoder(encoder, rowFormat: rowFormat)
+    let folder = data.tokenCache && labels == nil ? cacheFolder : nil
 
-    func examples(_ paths: [String], limit: Int?) async throws -> (any ExampleSource, EncodingReport) {
-      let files = try paths.map { try DataFile($0, options: ReadingOptions(encoding: data.encoding)) }
+    func examples(_ files: [DataFile], limit: Int?) async throws -> (any ExampleSource, EncodingReport) {
       if let folder {
         do {
           return try await dataset.cachedExamples(of: files, limit: limit, in: folder.path)
@@ -37,12 +47,36 @@ public struct TrainingData: Sendable {
       }
       return try await dataset.examples(of: files, limit: limit)
     }
-    (train, trainReport) = try await examples(data.trainFile, limit: data.maxTrainSamples)
+    (train, trainReport) = try await examples(trainFiles, limit: data.maxTrainSamples)
     if data.validationFile.isEmpty {
       (validation, validationReport) = (nil, nil)
     } else {
-      (validation, validationReport) = try await examples(data.validationFile, limit: data.maxEvalSamples)
+      (validation, validationReport) = try await examples(
+        data.validationFile.map { try DataFile($0, options: reading) }, limit: data.maxEvalSamples)
     }
+  }
+}
+
+extension RunConfiguration {
+  /// Makes the labels of the training files that a classifier learns; nil for a language model.
+  ///
+  /// - Parameter model: what the base's files say; nil for one without a head for labels.
+  func labels(for model: ClassificationLabels?) -> (([DataFile]) throws -> LabelSet)? {
+    guard task == .sequenceClassification else { return nil }
+    return {
+      try LabelSet(
+        of: $0, for: model, numLabels: self.model.numLabels, problemType: self.model.problemType?.type,
+        column: data.labelColumn, limit: data.maxTrainSamples)
+    }
+  }
+}
+
+extension PretrainedSource {
+  /// What the stored model tells apart; nil when it has no head for labels.
+  ///
+  /// - Throws: `ModelError` when its `config.json` contradicts itself.
+  public var classificationLabels: ClassificationLabels? {
+    get throws { task == .sequenceClassification ? try ClassificationLabels(configuration) : nil }
   }
 }
 
@@ -87,7 +121,8 @@ extension RowFormatOptions {
   init(_ data: DataArguments) {
     self.init(
       format: data.rowFormat, promptColumn: data.promptColumn, responseColumn: data.responseColumn,
-      textColumn: data.textColumn, systemPrompt: data.systemPrompt)
+      textColumn: data.textColumn, systemPrompt: data.systemPrompt, labelColumn: data.labelColumn,
+      textPairColumn: data.textPairColumn)
   }
 }
 
