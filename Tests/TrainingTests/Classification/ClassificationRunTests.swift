@@ -17,7 +17,7 @@ extension TrainerTests {
       var generator = ShuffleGenerator(seed: seed)
       let letters = Array("abcdefgh")
       return (0..<count).map { _ in
-        let places = (0..<3 + generator.below(8)).map { _ in Int(generator.below(8)) }
+        let places = (0..<2 + generator.below(4)).map { _ in Int(generator.below(8)) }
         return (String(places.map { letters[$0] }), places.last! < 4)
       }
     }
@@ -32,7 +32,7 @@ extension TrainerTests {
     {
       let folder = try TemporaryFolder()
       try writeLetterModel(to: folder.url.appending(path: "model"))
-      for (name, count, seed) in [("train", 64, 3), ("val", 32, 4)] {
+      for (name, count, seed) in [("train", 256, 3), ("val", 32, 4)] {
         try Self.jsonl(Self.rows(count, seed: UInt64(seed)), label)
           .write(toFile: folder.path("\(name).jsonl"), atomically: true, encoding: .utf8)
       }
@@ -44,14 +44,14 @@ extension TrainerTests {
       dtype: float32
       device: cpu
       num_threads: 1
-      max_steps: 60
+      max_steps: 120
       per_device_train_batch_size: 8
       max_length: 32
-      learning_rate: 0.02
+      learning_rate: 0.005
       lr_scheduler_type: constant
       eval_strategy: steps
-      eval_steps: 30
-      save_steps: 30
+      eval_steps: 60
+      save_steps: 60
       metric_for_best_model: eval_accuracy
       load_best_model_at_end: true
       logging_steps: 10
@@ -120,7 +120,7 @@ extension TrainerTests {
       let measured = records.compactMap { $0["eval_accuracy"]?.doubleValue }
       #expect(measured.count == 2 && records.contains { $0["eval_f1_macro"] != nil })
       #expect(summary.outcome.bestMetric == measured.max())
-      for name in ["run", "run/checkpoint-30"] {
+      for name in ["run", "run/checkpoint-60"] {
         let labels = try ClassificationLabels(adapter: folder.url.appending(path: name))
         #expect(labels == ClassificationLabels(names: ["early", "late"], problemType: .singleLabel))
       }
@@ -231,7 +231,7 @@ extension TrainerTests {
     func promptTuning() async throws {
       let folder = try prepare()
       let (summary, _) = try await train(
-        folder, ["peft_method=prompt_tuning", "num_virtual_tokens=4", "learning_rate=0.1"], file: "full.yaml")
+        folder, ["peft_method=prompt_tuning", "num_virtual_tokens=4"], file: "full.yaml")
       let classified = try graft(["evaluate", folder.path("run"), folder.path("val.jsonl"), "--json"])
       #expect(
         try JSONValue(parsing: classified.output)["accuracy"]?.doubleValue
