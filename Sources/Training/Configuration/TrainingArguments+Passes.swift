@@ -21,10 +21,9 @@ extension TrainingArguments {
     case let limit?: return limit
     case nil:
       guard device == .cpu else { return .max }
-      guard let decoder = model.base as? DecoderForCausalLM else { return Self.passTokens.upperBound }
-      let token = try DecoderActivations(
-        decoder, elementSize: elementSize, isTraining: true, checkpointing: gradientCheckpointing
-      ).kept(.init(tokens: 1, supervised: 0))
+      guard let decoder = model.base.backbone as? DecoderModel else { return Self.passTokens.upperBound }
+      let token = try DecoderActivations(model.base, decoder, elementSize: elementSize, self)
+        .kept(.init(tokens: 1, supervised: 0))
       return min(max(Self.passBytes / max(token, 1), Self.passTokens.lowerBound), Self.passTokens.upperBound)
     }
   }
