@@ -11,6 +11,8 @@ public struct Batch: Sendable, Hashable {
   public let positions: [Int32]
   /// `[N+1]`: sequence `n` is `offsets[n]..<offsets[n+1]`.
   public let offsets: [Int32]
+  /// ``Example/target`` of each sequence, one behind the other; empty where tokens are to be predicted.
+  public let targets: [Float]
   /// Over how many tokens the loss is summed, see ``Example/supervisedTokens``.
   public let supervisedTokens: Int
 
@@ -22,18 +24,21 @@ public struct Batch: Sendable, Hashable {
     labels.reserveCapacity(total)
     positions.reserveCapacity(total)
     var offsets: [Int32] = [0]
+    var targets: [Float] = []
     var supervised = 0
     for example in examples {
       tokens.append(contentsOf: example.tokens)
       labels.append(contentsOf: example.labels)
       positions.append(contentsOf: 0..<Int32(example.count))
       offsets.append(Int32(tokens.count))
+      targets.append(contentsOf: example.target)
       supervised += example.supervisedTokens
     }
     self.tokens = tokens
     self.labels = labels
     self.positions = positions
     self.offsets = offsets
+    self.targets = targets
     supervisedTokens = supervised
   }
 
@@ -43,14 +48,17 @@ public struct Batch: Sendable, Hashable {
     guard tokens.count > limit, sequences > 1 else { return [self] }
     var parts: [[Example]] = []
     var room = 0
-    for (start, end) in zip(offsets, offsets.dropFirst()) {
+    let width = targets.count / sequences
+    for (index, (start, end)) in zip(offsets, offsets.dropFirst()).enumerated() {
       let sequence = Int(start)..<Int(end)
       if parts.isEmpty || sequence.count > room {
         parts.append([])
         room = limit
       }
       parts[parts.count - 1].append(
-        Example(tokens: Array(tokens[sequence]), labels: Array(labels[sequence])))
+        Example(
+          tokens: Array(tokens[sequence]), labels: Array(labels[sequence]),
+          target: Array(targets[index * width..<(index + 1) * width])))
       room -= sequence.count
     }
     return parts.map(Batch.init)

@@ -34,6 +34,11 @@ public struct DatasetEncoder: Sendable {
   public func cachedExamples(
     of file: DataFile, in folder: String, progress: (@Sendable (EncodingReport) -> Void)? = nil
   ) async throws -> (examples: TokenCache, report: EncodingReport) {
+    guard rowFormat.labels == nil else {
+      throw DataError(
+        "a token cache keeps no labels of whole texts", at: .init(file: file.path),
+        remedy: "Encode labelled rows in memory, with examples(of:)")
+    }
     let key = try TokenCache.Key(file: file, encoder: encoder, rowFormat: rowFormat)
     let path = folder + "/" + key.fileName
     // A cache that is damaged or from another version is made again: it holds nothing of its own.

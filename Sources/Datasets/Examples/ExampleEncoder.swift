@@ -16,6 +16,8 @@ public struct TextTokenization: Sendable {
     )
 
   public var encode: Encode
+  /// Tokens of two texts that belong together, joined as the tokenizer joins them; `nil` where it does not.
+  public var encodePair: (@Sendable (_ text: String, _ pair: String) throws -> [Int32])?
   /// `nil` for a model without a chat template.
   public var render: Render?
   /// Ends text that is no conversation; `nil` for a tokenizer without such a token.
@@ -118,7 +120,48 @@ public struct ExampleEncoder: Sendable {
       return try example(
         text, supervised: [0..<text.utf8.count], addSpecialTokens: true,
         endOfSequence: tokenization.endOfSequence)
+    case .labelled(let text, let target):
+      return Example(tokens: try tokens(of: text, at: location), target: target)
     }
+  }
+
+  /// The tokens of what is to be given a label, as transformers' tokenizers make them: nothing ends them.
+  ///
+  /// - Throws: ``DataError`` for an empty text, and a conversation where there is no chat template.
+  public func tokens(of text: Sample.LabelledText, at location: DataError.Location? = nil) throws -> [Int32] {
+    let tokens: [Int32]
+    switch text {
+    case .text(let text): tokens = try tokenization.encode(text, true).tokens
+    case .pair(let text, let pair):
+      guard let encodePair = tokenization.encodePair else {
+        throw DataError(
+          "the tokenizer does not join pairs of texts", at: location, remedy: "Put both texts into one column"
+        )
+      }
+      tokens = try encodePair(text, pair)
+    case .conversation(let conversation):
+      guard let render = tokenization.render else {
+        throw DataError(
+          "the row is a conversation, but the model's tokenizer has no chat template", at: location,
+          remedy:
+            "Use an instruction-tuned model, give the tokenizer a chat template, or use rows with `text`")
+      }
+      tokens = try tokenization.encode(render(conversation.messages, conversation.tools).text, false).tokens
+    }
+    guard !tokens.isEmpty else {
+      throw DataError(
+        "the text has no tokens, so that there is nothing to be labelled", at: location,
+        remedy: "Leave out rows without text")
+    }
+    return tokens
+  }
+
+  /// ``tokens(of:at:)`` as they are read: cut to `max_length` as the options say.
+  public func readTokens(of text: Sample.LabelledText, at location: DataError.Location? = nil) throws
+    -> [Int32]
+  {
+    let tokens = try tokens(of: text, at: location)
+    return Array(tokens[kept(of: tokens.count)])
   }
 
   private func completion(prompt: String, completion: String) throws -> Example {
@@ -160,6 +203,15 @@ public struct ExampleEncoder: Sendable {
     return Example(tokens: tokens, labels: labels)
   }
 
+  /// What stays of so many tokens.
+  private func kept(of count: Int) -> Range<Int> {
+    guard let maxLength = options.maxLength, count > maxLength else { return 0..<count }
+    return switch options.truncationMode {
+    case .keepStart: 0..<maxLength
+    case .keepEnd: count - maxLength..<count
+    }
+  }
+
   private func truncated(_ example: Example, at location: DataError.Location?) throws -> Outcome {
     guard example.supervisedTokens > 0 else { return .unsupervised(byTruncation: false) }
     guard let maxLength = options.maxLength, example.count > maxLength else {
@@ -173,12 +225,9 @@ public struct ExampleEncoder: Sendable {
         "the row has \(example.count) tokens, more than max_length (\(maxLength))", at: location,
         remedy: "Raise max_length, or have long rows truncated or dropped")
     case .truncate:
-      let kept =
-        switch options.truncationMode {
-        case .keepStart: 0..<maxLength
-        case .keepEnd: example.count - maxLength..<example.count
-        }
-      let short = Example(tokens: Array(example.tokens[kept]), labels: Array(example.labels[kept]))
+      let kept = kept(of: example.count)
+      let short = Example(
+        tokens: Array(example.tokens[kept]), labels: Array(example.labels[kept]), target: example.target)
       return short.supervisedTokens > 0
         ? .example(short, fullLength: example.count) : .unsupervised(byTruncation: true)
     }

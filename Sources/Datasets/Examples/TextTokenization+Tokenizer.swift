@@ -15,6 +15,7 @@ extension TextTokenization {
         return (encoding.ids, zip(encoding.offsets, encoding.isSpecial).map { $1 ? nil : $0 })
       },
       render: render)
+    encodePair = { tokenizer.encodeWithOffsets($0, pair: $1).ids }
   }
 
   /// What a model's tokenizer and chat template do.

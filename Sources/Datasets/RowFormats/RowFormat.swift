@@ -7,6 +7,16 @@ public enum Sample: Sendable, Hashable {
   case completion(prompt: String, completion: String)
   /// Text for language modelling; all of it is supervised.
   case text(String)
+  /// What is to be given a label, and the label as numbers, see ``LabelSet``.
+  case labelled(LabelledText, target: [Float])
+
+  /// What has a label.
+  public enum LabelledText: Sendable, Hashable {
+    case text(String)
+    /// Two texts that the label says something about together.
+    case pair(String, String)
+    case conversation(Conversation)
+  }
 
   /// Messages that go through the model's chat template.
   public struct Conversation: Sendable, Hashable {
@@ -62,11 +72,18 @@ public struct RowFormatOptions: Sendable, Codable, Hashable {
   public var systemColumn: String?
   /// A system message for conversations that bring none.
   public var systemPrompt: String?
+  /// The column that holds the label, for ``LabelledFormat``.
+  public var labelColumn: String?
+  /// The column that holds a second text, for ``LabelledFormat``.
+  public var textPairColumn: String?
+  /// The labels that rows are to have; nil where they are to have none.
+  public var labels: LabelSet?
 
   public init(
     format: String? = nil, promptColumn: String? = nil, responseColumn: String? = nil,
     textColumn: String? = nil, messagesColumn: String? = nil, toolsColumn: String? = nil,
-    systemColumn: String? = nil, systemPrompt: String? = nil
+    systemColumn: String? = nil, systemPrompt: String? = nil, labelColumn: String? = nil,
+    textPairColumn: String? = nil, labels: LabelSet? = nil
   ) {
     self.format = format
     self.promptColumn = promptColumn
@@ -76,6 +93,9 @@ public struct RowFormatOptions: Sendable, Codable, Hashable {
     self.toolsColumn = toolsColumn
     self.systemColumn = systemColumn
     self.systemPrompt = systemPrompt
+    self.labelColumn = labelColumn
+    self.textPairColumn = textPairColumn
+    self.labels = labels
   }
 
   /// The system message of a row, from its own column or the same for all.
@@ -115,7 +135,7 @@ public enum RowFormats {
   /// In the order in which they are tried on a file's columns.
   public static let all: [any RowFormat.Type] = [
     MessagesFormat.self, ConversationsFormat.self, PromptCompletionFormat.self, InstructionFormat.self,
-    QuestionAnswerFormat.self, TextFormat.self,
+    QuestionAnswerFormat.self, TextFormat.self, LabelledFormat.self,
   ]
 
   /// The format that the user names or, without a name, the first one that fits the columns of `row`.
@@ -133,7 +153,9 @@ public enum RowFormats {
     }
     // Columns that the user names decide, also where others would fit a format.
     let named: (any RowFormat.Type)? =
-      if options.promptColumn != nil || options.responseColumn != nil {
+      if options.labels != nil {
+        LabelledFormat.self
+      } else if options.promptColumn != nil || options.responseColumn != nil {
         QuestionAnswerFormat.self
       } else if options.messagesColumn != nil {
         MessagesFormat.self
