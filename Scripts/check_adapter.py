@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Prove that PEFT loads the adapters that Graft saves and computes the same logits with them.
 
-    GRAFT_EXPORT_ADAPTERS=FOLDER swift test -c release --filter ExportTests
+    GRAFT_EXPORT_ADAPTERS=FOLDER swift test -c release --filter 'ExportTests|ClassifierExport'
     Scripts/check_adapter.py FOLDER        needs torch, transformers, peft, safetensors
 
-The tests write one adapter for every setting of Tests/AdaptersTests/Fixtures, started and trained by Graft, with the
+The tests write one adapter for every setting of Tests/AdaptersTests/Fixtures, and classifiers, started and trained by Graft, with the
 logits that Graft computes. Here PEFT loads each onto the same base; what PEFT has no method for is loaded by a few lines of
-PyTorch, and models that were trained in full by transformers. The exit status is 1 when one differs, or when PEFT
+PyTorch, and models that were trained in full, or merged, by transformers. The exit status is 1 when one differs, or when PEFT
 misses a tensor, finds one too many, or ignores a setting.
 """
 
@@ -20,7 +20,7 @@ import torch
 import transformers
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 TESTS = Path(__file__).resolve().parent.parent / "Tests"
 BASES = TESTS / "ModelsTests" / "Fixtures"
@@ -56,8 +56,11 @@ def main() -> int:
 
 def check(folder: Path):
     """What is wrong or None, the largest relative difference, and how far the adapter moves the logits."""
-    base = AutoModelForCausalLM.from_pretrained(
-        BASES / json.loads((folder / "graft.json").read_text())["base"], dtype=torch.float32, attn_implementation="eager"
+    facts = json.loads((folder / "graft.json").read_text())
+    labels = facts.get("num_labels")
+    kind = {"num_labels": labels} if labels else {}
+    base = model_class(labels).from_pretrained(
+        BASES / facts["base"], dtype=torch.float32, attn_implementation="eager", **kind
     ).eval()
     graft = load_file(folder / "graft.safetensors")
     count = sum(name.startswith("logits.") for name in graft)
@@ -66,12 +69,14 @@ def check(folder: Path):
         with torch.no_grad():
             # Methods with virtual tokens give logits for those, too; the last ones are the sequence's own.
             sequences = [graft[f"input_ids.{index}"] for index in range(count)]
-            return [model(tokens[None]).logits[0][-len(tokens) :] for tokens in sequences]
+            # A classifier gives one row for the whole sequence.
+            results = [model(tokens[None]).logits for tokens in sequences]
+            return results if labels else [one[0][-len(tokens) :] for one, tokens in zip(results, sequences)]
 
     before = logits(base)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = load(base, folder).eval()
+        model = load(base, folder, labels).eval()
     complaints = [str(one.message) for one in caught if any(word in str(one.message).lower() for word in FAULTS)]
     after = logits(model)
 
@@ -88,10 +93,14 @@ def check(folder: Path):
     return None, difference, effect
 
 
-def load(base, folder: Path):
+def model_class(labels: int | None):
+    return AutoModelForSequenceClassification if labels else AutoModelForCausalLM
+
+
+def load(base, folder: Path, labels: int | None):
     """The base with the adapter: by PEFT, or by our own PyTorch module where PEFT has no such method."""
     if not (folder / "adapter_config.json").exists():
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        return model_class(labels).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     configuration = json.loads((folder / "adapter_config.json").read_text())
     if configuration["peft_type"] == "BITFIT":
         return with_biases(base, load_file(folder / "adapter_model.safetensors"))

@@ -12,6 +12,8 @@ public struct DataArguments: ConfigurationGroup {
   public var promptColumn: String?
   public var responseColumn: String?
   public var textColumn: String?
+  public var textPairColumn: String?
+  public var labelColumn: String?
   /// Text of a system message put before every conversation without one.
   public var systemPrompt: String?
   public var maxTrainSamples: Int?
@@ -38,6 +40,14 @@ public struct DataArguments: ConfigurationGroup {
         "prompt_column", in: section, \.promptColumn, "Column of the prompt, if its name does not say so."),
       .init("response_column", in: section, \.responseColumn, "Column of the response, likewise."),
       .init("text_column", in: section, \.textColumn, "Column of plain text, likewise."),
+      .init(
+        "text_pair_column", in: section, \.textPairColumn,
+        "With `task_type: SEQ_CLS`: column of a second text beside the first; `null` is `text_pair` where there is one."
+      ),
+      .init(
+        "label_column", in: section, \.labelColumn,
+        "With `task_type: SEQ_CLS`: column of the label, a text or a number, or a list of several; `null` is `label`."
+      ),
       .init(
         "system_prompt", in: section, \.systemPrompt,
         "System message of every conversation that has none of its own."),

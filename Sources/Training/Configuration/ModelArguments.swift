@@ -8,6 +8,10 @@ public struct ModelArguments: ConfigurationGroup {
   /// Revision recorded with the adapter.
   public var revision: String?
   public var dtype = DTypeChoice.auto
+  /// Labels that a classifier tells apart; nil goes by the model and the data.
+  public var numLabels: Int?
+  /// What a classifier's labels are; nil goes by the model and the data.
+  public var problemType: ProblemTypeChoice?
   /// Quantizes linear layers to four bits while they are read.
   public var loadIn4bit = false
   /// Quantizes linear layers to signed bytes while they are read.
@@ -38,6 +42,13 @@ public struct ModelArguments: ConfigurationGroup {
       .init(
         "dtype", in: section, \.dtype,
         "Type in which the base is held and computed; `auto` is the type in its files."),
+      .init(
+        "num_labels", in: section, \.numLabels,
+        "With `task_type: SEQ_CLS`: labels to tell apart; `null` goes by the model and the data."),
+      .init(
+        "problem_type", in: section, \.problemType,
+        "With `task_type: SEQ_CLS`: one label a text (cross-entropy), any number of them (binary cross-entropy), or numbers "
+          + "(squared error); `null` goes by the model and the data."),
       .init(
         "load_in_4bit", in: section, \.loadIn4bit,
         "Quantize the base's linear layers to four bits while it is read (QLoRA); the output embedding stays as it is."
@@ -93,6 +104,10 @@ public struct ModelArguments: ConfigurationGroup {
       throw ConfigurationError(
         "`device` is `\(device)`", key: "device", remedy: "write `auto`, `cpu`, `cuda`, `cuda:0` or `mps`")
     }
+    if let numLabels, !(1...ClassificationLabels.maximumCount).contains(numLabels) {
+      throw ConfigurationError(
+        "`num_labels` is \(numLabels)", key: "num_labels", remedy: "write 1 or more, or `null`")
+    }
     if let numThreads, numThreads < 1 {
       throw ConfigurationError(
         "`num_threads` is \(numThreads)", key: "num_threads", remedy: "write 1 or more")
@@ -110,6 +125,21 @@ extension ModelArguments {
       BitsAndBytesConfig(
         .fourBit(bnb4bitQuantType.type, doubleQuantization: bnb4bitUseDoubleQuant),
         computeType: bnb4bitComputeDtype.type))
+  }
+}
+
+/// `problem_type`: what a classifier's labels are.
+public enum ProblemTypeChoice: String, ConfigurationChoice {
+  case singleLabel = "single_label_classification"
+  case multiLabel = "multi_label_classification"
+  case regression
+
+  public var type: ClassificationLabels.ProblemType {
+    switch self {
+    case .singleLabel: .singleLabel
+    case .multiLabel: .multiLabel
+    case .regression: .regression
+    }
   }
 }
 

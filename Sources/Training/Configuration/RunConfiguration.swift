@@ -1,6 +1,8 @@
 import Adapters
+import Datasets
 import Foundation
 import JSON
+import Models
 
 /// Everything that a training run is made of, as the YAML file of `graft train` holds it.
 ///
@@ -114,6 +116,7 @@ public struct RunConfiguration: Sendable, Hashable {
     try data.validate()
     _ = try adapterConfiguration(methods: methods)
     try training.validate(hasValidationData: data.hasValidationData)
+    try validateTask()
     guard !training.bf16 || model.dtype != .float32 else {
       throw ConfigurationError(
         "`bf16: true` contradicts `dtype: float32`", key: "bf16", remedy: "remove one of the two")
@@ -123,6 +126,33 @@ public struct RunConfiguration: Sendable, Hashable {
         "`fp16: true` contradicts `dtype: \(model.dtype.rawValue)`", key: "fp16",
         remedy: "remove one of the two")
     }
+  }
+
+  /// What the run trains for, `task_type`.
+  public var task: ModelTask { adapter["task_type"]?.stringValue.flatMap(ModelTask.init) ?? .causalLM }
+
+  /// Settings of classifiers mean nothing to language models, and the other way round.
+  private func validateTask() throws {
+    let foreign: [(key: String, isSet: Bool)] =
+      switch task {
+      case .causalLM:
+        [
+          ("num_labels", model.numLabels != nil), ("problem_type", model.problemType != nil),
+          ("label_column", data.labelColumn != nil), ("text_pair_column", data.textPairColumn != nil),
+        ]
+      case .sequenceClassification:
+        [
+          ("row_format", data.rowFormat != nil && data.rowFormat != LabelledFormat.name),
+          ("prompt_column", data.promptColumn != nil), ("response_column", data.responseColumn != nil),
+          ("completion_only_loss", training.completionOnlyLoss != nil),
+          ("assistant_only_loss", training.assistantOnlyLoss != nil),
+        ]
+      }
+    guard let (key, _) = foreign.first(where: \.isSet) else { return }
+    throw ConfigurationError(
+      "`\(key)` has no meaning with `task_type: \(task.taskType)`", key: key,
+      remedy: task == .causalLM
+        ? "set `task_type: SEQ_CLS`, or remove it" : "remove it, or `task_type: SEQ_CLS`")
   }
 
   /// The adapter's settings as the method's own configuration type.

@@ -146,11 +146,12 @@ extension TrainingArguments {
         "load_best_model_at_end", in: section, \.loadBestModelAtEnd,
         "End with the checkpoint that evaluated best instead of the last one."),
       .init(
-        "metric_for_best_model", in: section, \.metricForBestModel, "What makes one best; `null` is the loss."
-      ),
+        "metric_for_best_model", in: section, \.metricForBestModel,
+        "What makes one best; `null` is the loss. With `task_type: SEQ_CLS` also `accuracy` and `f1_macro`, of numbers `mse`, "
+          + "`pearson` and `spearman`."),
       .init(
         "greater_is_better", in: section, \.greaterIsBetter,
-        "Whether more of it is better; `null` knows that less loss and perplexity is."),
+        "Whether more of it is better; `null` knows that less loss, perplexity and squared error is."),
       .init(
         "early_stopping_patience", in: section, \.earlyStoppingPatience,
         "Stop after this many evaluations without improvement; `null` never stops early."),

@@ -91,7 +91,7 @@ public struct TrainingArguments: ConfigurationGroup {
   public var loadBestModelAtEnd = false
   /// nil means the evaluation loss.
   public var metricForBestModel: String?
-  /// nil decides by the metric: smaller is better for a loss or perplexity.
+  /// nil decides by the metric: smaller is better for a loss, perplexity or squared error.
   public var greaterIsBetter: Bool?
   /// Evaluations without improvement after which the run stops.
   public var earlyStoppingPatience: Int?
@@ -201,7 +201,7 @@ extension TrainingArguments {
 
   /// Whether a larger value of that metric is better.
   public var bestMetricIsGreater: Bool {
-    greaterIsBetter ?? !(bestMetric.hasSuffix("loss") || bestMetric.hasSuffix("perplexity"))
+    greaterIsBetter ?? !["loss", "perplexity", "mse"].contains { bestMetric.hasSuffix($0) }
   }
 
   /// Whether a sink is wanted.

@@ -115,7 +115,7 @@ public struct LanguageModelEvaluation {
         }
       case .completion(let prompt, let completion):
         questions.append((tokenizer.encode(prompt), prompt, completion))
-      case .text:
+      case .text, .labelled:
         throw DataError(
           "the row is plain text, to which there is no answer", at: row.location,
           remedy: "Leave out --generate, or use rows of prompt and answer")

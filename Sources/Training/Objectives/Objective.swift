@@ -2,6 +2,7 @@ import Adapters
 import Datasets
 import Models
 import NeuralNetworks
+import OrderedCollections
 import Torch
 
 /// What a run minimises: a loss over a batch, as a sum over what is supervised.
@@ -14,6 +15,53 @@ public protocol Objective {
 
   /// The summed loss, a scalar in fp32.
   func lossSum(_ model: PEFTModel, _ batch: Batch) throws -> Tensor
+
+  // MARK: Evaluation
+
+  /// The summed loss of a batch of validation data, without gradients; what metrics are made of goes into `predictions`. The loss
+  /// alone by default.
+  func evaluate(_ model: PEFTModel, _ batch: Batch, into predictions: inout EvaluationPredictions) throws
+    -> Double
+
+  /// What ``metrics(_:)`` gives, so that `metric_for_best_model` can be checked before the first step. None by default.
+  var metricNames: [String] { get }
+
+  /// Metrics of all predictions, by name without `eval_`. None by default.
+  func metrics(_ predictions: EvaluationPredictions) -> OrderedDictionary<String, Double>
+
+  /// What a resumed run must agree in, by the keys of the configuration. Nothing by default.
+  var fingerprint: [String: String] { get }
+}
+
+/// What a model gave for validation data, and what it was to give: transformers' `EvalPrediction`.
+public struct EvaluationPredictions: Sendable {
+  /// A row for each sequence.
+  public var scores: [[Float]] = []
+  public var targets: [[Float]] = []
+
+  public init() {}
+}
+
+extension Objective {
+  public func evaluate(_ model: PEFTModel, _ batch: Batch, into predictions: inout EvaluationPredictions)
+    throws -> Double
+  {
+    try lossSum(model, batch).item()
+  }
+
+  public var metricNames: [String] { [] }
+  public func metrics(_ predictions: EvaluationPredictions) -> OrderedDictionary<String, Double> { [:] }
+  public var fingerprint: [String: String] { [:] }
+}
+
+extension ModelInput {
+  /// The sequences of a batch.
+  init(_ batch: Batch, device: Device) throws {
+    try self.init(
+      tokens: Tensor(batch.tokens.map(Int64.init), device: device),
+      layout: RaggedLayout(
+        offsets: batch.offsets.map(Int.init), positions: batch.positions, device: device))
+  }
 }
 
 /// Next-token prediction over the supervised tokens: supervised fine-tuning and continued pre-training.
@@ -24,13 +72,10 @@ public struct CausalLanguageModeling: Objective {
 
   public func lossSum(_ model: PEFTModel, _ batch: Batch) throws -> Tensor {
     let base = try model.causalLanguageModel()
-    let offsets = batch.offsets.map(Int.init)
-    let input = try ModelInput(
-      tokens: Tensor(batch.tokens.map(Int64.init), device: base.device),
-      layout: RaggedLayout(offsets: offsets, positions: batch.positions, device: base.device))
     return try causalLossSum(
-      hidden: base.hiddenStates(input),
-      supervision: Supervision(labels: batch.labels, offsets: offsets, ignoreIndex: ignoreIndex),
+      hidden: base.hiddenStates(ModelInput(batch, device: base.device)),
+      supervision: Supervision(
+        labels: batch.labels, offsets: batch.offsets.map(Int.init), ignoreIndex: ignoreIndex),
       head: base.outputEmbedding)
   }
 }

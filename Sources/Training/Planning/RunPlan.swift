@@ -47,7 +47,7 @@ public struct RunPlan: Sendable {
       format = .dense(computeType)
     }
     let adapter = try configuration.adapterConfiguration()
-    let data = try await Self.data(configuration, structure)
+    let (data, labels) = try await Self.data(configuration, structure)
     isMeasuredBatch = data != nil
     let (format, program) = (format, ProcessMemory.peak)
     let device = try Device(choice: configuration.model.device).kind
@@ -55,7 +55,7 @@ public struct RunPlan: Sendable {
     func plan(_ change: (inout TrainingArguments) -> Void, shorter: Bool = false) throws -> MemoryPlan {
       var arguments = configuration.training
       change(&arguments)
-      let base = try structure.make()
+      let base = try structure.make(configuration.task, labels)
       base.usesGradientCheckpointing = arguments.gradientCheckpointing
       let model = try PEFTModel(base, adapter)
       model.isTraining = true
@@ -117,11 +117,15 @@ public struct RunPlan: Sendable {
   // MARK: Batches
 
   private static func data(_ configuration: RunConfiguration, _ structure: ModelStructure) async throws
-    -> ExampleList?
+    -> (examples: ExampleList?, labels: ClassificationLabels?)
   {
-    guard let tokenizer = try structure.tokenizer(configuration.model) else { return nil }
+    let stated = configuration.model.numLabels.map { ClassificationLabels(count: $0) }
+    guard let tokenizer = try structure.tokenizer(configuration.model) else { return (nil, stated) }
     try configuration.data.checkFiles()
-    return try await TrainingData(configuration.data, configuration.training, tokenizer: tokenizer).train
+    let data = try await TrainingData(
+      configuration.data, configuration.training, tokenizer: tokenizer,
+      labels: configuration.labels(for: structure.labels))
+    return (data.train, data.labels.map { ClassificationLabels($0) })
   }
 
   /// The largest pass of the first epoch or, without data, of rows as long as the settings allow, all supervised.
@@ -188,9 +192,14 @@ private struct ModelStructure {
     }
   }
 
-  func make() throws -> any PretrainedModel {
-    if let source { return try AutoModel.structure(source, task: .causalLM) }
-    return try family.make(configuration, family, .causalLM)
+  /// What the stored model tells apart; nil for one without a head for labels.
+  var labels: ClassificationLabels? { get throws { try source?.classificationLabels } }
+
+  func make(_ task: ModelTask, _ labels: ClassificationLabels?) throws -> any PretrainedModel {
+    if let source { return try AutoModel.structure(source, task: task, labels: labels) }
+    var configuration = configuration
+    labels?.write(to: &configuration.json)
+    return try family.make(configuration, family, task)
   }
 
   /// Nil when there is none beside the configuration.

@@ -275,6 +275,7 @@ extension Trainer {
       "max_length": arguments.maxLength.map(String.init) ?? "none",
       "optim": arguments.optim.entry.stateName,
     ]
+    fingerprint.merge(objective.fingerprint) { $1 }
     // A model directory has no place for how it was trained.
     for name in model.activeAdapters where (try? model.isWholeModel(name)) == true {
       for (key, value) in model.configuration(name)?.settings ?? [:] { fingerprint[key] = value }

@@ -18,11 +18,9 @@ extension Trainer {
       let batch = Batch(try batches[index].map { try dataset.example(at: Int($0)) })
       let device = model.base.device
       return DataBatch(
-        input: ModelInput(
-          tokens: try Tensor(batch.tokens.map(Int64.init), device: device),
-          layout: try RaggedLayout(
-            offsets: batch.offsets.map(Int.init), positions: batch.positions, device: device)),
-        supervised: batch.labels.indices.filter { batch.labels[$0] != ignoreIndex })
+        input: try ModelInput(batch, device: device),
+        // Where the whole text has a label, all of it is read for that.
+        supervised: batch.labels.indices.filter { !batch.targets.isEmpty || batch.labels[$0] != ignoreIndex })
     }
   }
 }

@@ -3,6 +3,7 @@ import Datasets
 import Foundation
 import Models
 import NeuralNetworks
+import OrderedCollections
 import Torch
 
 /// Trains the active adapters of a model on examples: transformers' `Trainer`.
@@ -121,7 +122,10 @@ public final class Trainer {
   @discardableResult
   public func prepare() throws -> Int? {
     if !isPrepared {
-      if evalDataset != nil, computeMetrics == nil { _ = try bestMetric(among: ["loss": 0]) }
+      if evalDataset != nil, computeMetrics == nil {
+        let names = ["loss"] + objective.metricNames
+        _ = try bestMetric(among: Dictionary(uniqueKeysWithValues: names.map { ($0, 0) }))
+      }
       if arguments.saveStrategy != .no { try prepareOutputFolder() }
       try model.prepareTraining(totalSteps: state.maxSteps)
       try resumeIfAsked()
@@ -437,14 +441,16 @@ public final class Trainer {
     let wasTraining = model.isTraining
     model.isTraining = false
     defer { model.isTraining = wasTraining }
-    let (loss, supervised) = try evaluationLoss(
-      model, evalDataset, objective: objective, batchSize: arguments.perDeviceEvalBatchSize,
+    let result = try evaluation(
+      of: model, on: evalDataset, objective: objective, batchSize: arguments.perDeviceEvalBatchSize,
       shouldStop: shouldStop)
-    let metrics = try computeMetrics?(model) ?? [:]
+    var metrics = result.metrics
+    for (name, value) in try computeMetrics?(model).sorted(by: { $0.key < $1.key }) ?? [] {
+      metrics[name] = value
+    }
     return EvaluationReport(
-      step: state.globalStep, epoch: epochs, loss: loss, supervisedTokens: supervised,
-      seconds: start.duration(to: .now).inSeconds,
-      metrics: .init(uniqueKeysWithValues: metrics.sorted { $0.key < $1.key }))
+      step: state.globalStep, epoch: epochs, loss: result.loss, supervisedTokens: result.supervisedTokens,
+      seconds: start.duration(to: .now).inSeconds, metrics: metrics)
   }
 
   /// - Returns: whether it is the best so far.
@@ -509,6 +515,19 @@ public func evaluationLoss(
   _ model: PEFTModel, _ dataset: any ExampleSource, objective: any Objective = CausalLanguageModeling(),
   batchSize: Int = 8, shouldStop: () -> Bool = { false }
 ) throws -> (loss: Double, supervisedTokens: Int) {
+  let result = try evaluation(
+    of: model, on: dataset, objective: objective, batchSize: batchSize, shouldStop: shouldStop)
+  return (result.loss, result.supervisedTokens)
+}
+
+/// Mean loss and metrics of an objective on `dataset`, without gradients.
+///
+/// - Throws: `CancellationError` when `shouldStop` asked for the end; ``TrainingError`` when nothing is supervised.
+public func evaluation(
+  of model: PEFTModel, on dataset: any ExampleSource, objective: any Objective, batchSize: Int = 8,
+  shouldStop: () -> Bool = { false }
+) throws -> (loss: Double, supervisedTokens: Int, metrics: OrderedDictionary<String, Double>) {
+  var predictions = EvaluationPredictions()
   var sum = 0.0
   var supervised = 0
   let count = dataset.lengths.count
@@ -517,11 +536,11 @@ public func evaluationLoss(
     let batch = Batch(try (start..<min(start + batchSize, count)).map { try dataset.example(at: $0) })
     let weight = objective.weight(of: batch)
     guard weight > 0 else { continue }
-    sum += try withoutGradient { try objective.lossSum(model, batch).item() }
+    sum += try withoutGradient { try objective.evaluate(model, batch, into: &predictions) }
     supervised += weight
   }
   guard supervised > 0 else { throw noSupervision(count, "validation") }
-  return (sum / Double(supervised), supervised)
+  return (sum / Double(supervised), supervised, objective.metrics(predictions))
 }
 
 private func noSupervision(_ count: Int, _ role: String) -> TrainingError {

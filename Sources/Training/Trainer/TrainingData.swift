@@ -1,5 +1,6 @@
 import Datasets
 import Generation
+import Models
 
 /// The rows of a run's files as tokens and labels.
 public struct TrainingData: Sendable {
@@ -7,20 +8,29 @@ public struct TrainingData: Sendable {
   public let validation: ExampleList?
   public let trainReport: EncodingReport
   public let validationReport: EncodingReport?
+  /// What the rows are labelled with; nil where text is learnt.
+  public let labels: LabelSet?
 
   /// Reads and encodes what `data` names, as `arguments` say.
   ///
+  /// - Parameter labels: makes the labels that all rows must have of the training files; nil learns text.
   /// - Throws: `DataError` naming file, row and remedy, also when no row can be trained on.
-  public init(_ data: DataArguments, _ arguments: TrainingArguments, tokenizer: ChatTokenizer) async throws {
+  public init(
+    _ data: DataArguments, _ arguments: TrainingArguments, tokenizer: ChatTokenizer,
+    labels makeLabels: (([DataFile]) throws -> LabelSet)? = nil
+  ) async throws {
+    let reading = ReadingOptions(encoding: data.encoding)
+    let trainFiles = try data.trainFile.map { try DataFile($0, options: reading) }
+    labels = try makeLabels?(trainFiles)
     let encoder = ExampleEncoder(
       TextTokenization(
         tokenizer.tokenizer, chatTemplate: tokenizer.chatTemplate, identity: tokenizer.identity),
       options: EncodingOptions(arguments))
-    let dataset = DatasetEncoder(encoder, rowFormat: RowFormatOptions(data))
-    let reading = ReadingOptions(encoding: data.encoding)
+    var rowFormat = RowFormatOptions(data)
+    rowFormat.labels = labels
+    let dataset = DatasetEncoder(encoder, rowFormat: rowFormat)
 
-    let train = try await dataset.examples(
-      of: data.trainFile.map { try DataFile($0, options: reading) }, limit: data.maxTrainSamples)
+    let train = try await dataset.examples(of: trainFiles, limit: data.maxTrainSamples)
     (self.train, trainReport) = (train.examples, train.report)
     if data.validationFile.isEmpty {
       (validation, validationReport) = (nil, nil)
@@ -29,6 +39,29 @@ public struct TrainingData: Sendable {
         of: data.validationFile.map { try DataFile($0, options: reading) }, limit: data.maxEvalSamples)
       (self.validation, validationReport) = (validation.examples, validation.report)
     }
+  }
+}
+
+extension RunConfiguration {
+  /// Makes the labels of the training files that a classifier learns; nil for a language model.
+  ///
+  /// - Parameter model: what the base's files say; nil for one without a head for labels.
+  func labels(for model: ClassificationLabels?) -> (([DataFile]) throws -> LabelSet)? {
+    guard task == .sequenceClassification else { return nil }
+    return {
+      try LabelSet(
+        of: $0, for: model, numLabels: self.model.numLabels, problemType: self.model.problemType?.type,
+        column: data.labelColumn, limit: data.maxTrainSamples)
+    }
+  }
+}
+
+extension PretrainedSource {
+  /// What the stored model tells apart; nil when it has no head for labels.
+  ///
+  /// - Throws: `ModelError` when its `config.json` contradicts itself.
+  public var classificationLabels: ClassificationLabels? {
+    get throws { task == .sequenceClassification ? try ClassificationLabels(configuration) : nil }
   }
 }
 
@@ -73,7 +106,8 @@ extension RowFormatOptions {
   init(_ data: DataArguments) {
     self.init(
       format: data.rowFormat, promptColumn: data.promptColumn, responseColumn: data.responseColumn,
-      textColumn: data.textColumn, systemPrompt: data.systemPrompt)
+      textColumn: data.textColumn, systemPrompt: data.systemPrompt, labelColumn: data.labelColumn,
+      textPairColumn: data.textPairColumn)
   }
 }
 

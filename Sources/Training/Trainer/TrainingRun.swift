@@ -37,6 +37,8 @@ public struct TrainingRun {
     public var examples: Int
     public var outcome: Trainer.Outcome
     public var evaluationLoss: Double?
+    /// What else the evaluation measured, by name: the accuracy of labels, for instance.
+    public var evaluationMetrics: [String: Double]?
     public var peakMemoryBytes: Int
     /// Where the time of the steps went, when it was measured.
     public var profile: StepProfile?
@@ -59,7 +61,11 @@ public struct TrainingRun {
     let tokenizer = try loadTokenizer(source)
     try adapter.encodeTexts { tokenizer.encode($0) }
     try checkContext(source, virtualTokens: adapter.virtualTokenCount)
-    let data = try await TrainingData(configuration.data, arguments, tokenizer: tokenizer)
+    if configuration.task == .causalLM { try checkWrites(source) }
+    let data = try await TrainingData(
+      configuration.data, arguments, tokenizer: tokenizer,
+      labels: configuration.labels(for: source.classificationLabels))
+    if let labels = data.labels { message(Self.summary(of: labels)) }
     message("training data: \(data.trainReport)")
     if let report = data.validationReport { message("validation data: \(report)") }
     return try train(source, tokenizer, data, adapter, device: device)
@@ -72,15 +78,22 @@ public struct TrainingRun {
     let arguments = configuration.training
     // Here, on the thread that computes: the engine counts its threads by the thread that calls it.
     if let threads = configuration.model.numThreads { Engine.threadCount = threads }
-    let base = try AutoModelForCausalLM.fromPretrained(
-      source, dtype: configuration.computeType, device: device, quantization: configuration.model.quantization
-    )
+    let base = try AutoModel.fromPretrained(
+      source, task: configuration.task, labels: data.labels.map { ClassificationLabels($0) },
+      dtype: configuration.computeType, device: device, quantization: configuration.model.quantization,
+      seed: arguments.seed)
+    if (base as? any SequenceClassificationModel)?.hasNewHead == true {
+      message(
+        "the model has no head for labels: a new one starts at random (seed \(arguments.seed)) and is trained and saved with "
+          + "the adapter")
+    }
     try RandomState.seed(arguments.seed)
     let model = try PEFTModel(base, adapter)
     message(model.trainableParametersLine)
 
     let trainer = try Trainer(
-      model: model, arguments: arguments, trainDataset: data.train, evalDataset: data.validation)
+      model: model, arguments: arguments, trainDataset: data.train, evalDataset: data.validation,
+      objective: objective(data))
     trainer.shouldStop = shouldStop
     // A model directory is complete with what transformers generates by.
     let isWholeModel = try model.activeAdapters.contains { try model.isWholeModel($0) }
@@ -114,15 +127,20 @@ public struct TrainingRun {
     let counts = model.parameterCounts
     return Summary(
       adapter: output.path, trainableParameters: counts.trainable, allParameters: counts.all,
-      examples: data.train.examples.count, outcome: outcome, evaluationLoss: evaluation,
+      examples: data.train.examples.count, outcome: outcome, evaluationLoss: evaluation?.loss,
+      evaluationMetrics: evaluation.flatMap { report in
+        // JSON has no other numbers than finite ones.
+        let metrics = report.metrics.filter { $0.value.isFinite }
+        return metrics.isEmpty ? nil : Dictionary(uniqueKeysWithValues: metrics.map { ($0.key, $0.value) })
+      },
       peakMemoryBytes: ProcessMemory.peak, profile: profile)
   }
 
-  /// The loss on the validation data; nil without such data, and when the user cannot wait for it.
-  private func finalEvaluation(_ trainer: Trainer) throws -> Double? {
+  /// The evaluation on the validation data; nil without such data, and when the user cannot wait for it.
+  private func finalEvaluation(_ trainer: Trainer) throws -> EvaluationReport? {
     guard trainer.evalDataset != nil else { return nil }
     do {
-      return try trainer.evaluate().loss
+      return try trainer.evaluate()
     } catch is CancellationError {
       message("stopped before the final evaluation; the adapter is saved")
       return nil
@@ -130,6 +148,29 @@ public struct TrainingRun {
   }
 
   // MARK: Parts
+
+  /// What the run minimises.
+  private func objective(_ data: TrainingData) -> any Objective {
+    guard let labels = data.labels else { return CausalLanguageModeling() }
+    return SequenceClassification(.init(labels.kind), labels: labels.names)
+  }
+
+  /// A base that gives labels learns no text.
+  private func checkWrites(_ source: PretrainedSource) throws {
+    guard source.task == .sequenceClassification else { return }
+    throw TrainingError(
+      "The model at \(source.url.path) is a \(source.family.architecture(source.task)), which gives texts labels, and `task_type` "
+        + "is CAUSAL_LM. Set `task_type: SEQ_CLS`, or name a model that generates.")
+  }
+
+  private static func summary(of labels: LabelSet) -> String {
+    let kind = ClassificationLabels.ProblemType(labels.kind).rawValue
+    guard labels.kind != .numbers else {
+      return "labels: \(labels.names.count) number\(labels.names.count == 1 ? "" : "s") (\(kind))"
+    }
+    let names = labels.names.prefix(10).joined(separator: ", ") + (labels.names.count > 10 ? ", …" : "")
+    return "labels: \(labels.names.count), \(names) (\(kind))"
+  }
 
   /// The adapter's settings, with the base model's place so that the adapter can find it again.
   private func adapterConfiguration() throws -> any AdapterConfiguration {

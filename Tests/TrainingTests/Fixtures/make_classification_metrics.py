@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make classification/metrics.json: predictions, and what scikit-learn and SciPy measure of them.
+"""Make classification_metrics.json: predictions, and what scikit-learn and SciPy measure of them.
 
     python make_classification_metrics.py        needs scikit-learn 1.9, scipy 1.17
 """
@@ -53,4 +53,4 @@ document = {
     "single_label_classification": classes(), "multi_label_classification": labels(), "regression": numbers(1),
     "regression_of_two": numbers(2),
 }
-(HERE / "classification" / "metrics.json").write_text(json.dumps(document) + "\n")
+(HERE / "classification_metrics.json").write_text(json.dumps(document) + "\n")

@@ -17,44 +17,12 @@ extension TrainerTests {
   /// Runs of the `graft` program, ended by signals.
   @Suite("Killed processes")
   struct Killed {
-    /// The program beside this test bundle.
-    private static let graft: URL = {
-      // macOS: the bundle that holds this code. Linux: the tests are the program that runs.
-      let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
-      let tests = bundle ?? URL(filePath: CommandLine.arguments[0])
-      return tests.deletingLastPathComponent().appending(path: "graft")
-    }()
-
     private static let steps = 80
 
     /// A tiny model with a tokenizer of single letters, rows for it, and a configuration that saves every second step.
     private func prepare(_ folder: TemporaryFolder) throws {
       let model = folder.url.appending(path: "model")
-      try FileManager.default.createDirectory(at: model, withIntermediateDirectories: true)
-      for name in ["config.json", "model.safetensors"] {
-        try FileManager.default.copyItem(
-          at: URL(filePath: tinyBase("llama-grouped-query")).appending(path: name),
-          to: model.appending(path: name))
-      }
-      let tokens = ["<unk>", "<s>", "</s>"] + "abcdefgh ".map(String.init)
-      let vocabulary = tokens.enumerated().map { "\(JSONValue.string($1).serialized()): \($0)" }
-      let added = tokens.prefix(3).enumerated().map { index, token in
-        """
-        {"id": \(index), "content": "\(token)", "single_word": false, "lstrip": false, "rstrip": false,
-         "normalized": false, "special": true}
-        """
-      }
-      try Data(
-        """
-        {"version": "1.0", "truncation": null, "padding": null, "added_tokens": [\(added.joined(separator: ","))],
-         "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
-         "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
-          "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-          "vocab": {\(vocabulary.joined(separator: ","))}, "merges": []}}
-        """.utf8
-      ).write(to: model.appending(path: "tokenizer.json"))
-      try Data(#"{"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}"#.utf8)
-        .write(to: model.appending(path: "tokenizer_config.json"))
+      try writeLetterModel(to: model)
 
       var generator = ShuffleGenerator(seed: 4)
       let rows = (0..<30).map { _ in
@@ -88,7 +56,7 @@ extension TrainerTests {
     private func start(_ folder: TemporaryFolder, _ output: String, resume: Bool = false) throws -> Run {
       var arguments = ["train", folder.path("run.yaml"), "--set", "output_dir=\(folder.path(output))"]
       if resume { arguments.append("--resume") }
-      return try Run(Self.graft, arguments, log: folder.url.appending(path: "\(output).log"))
+      return try Run(graftProgram, arguments, log: folder.url.appending(path: "\(output).log"))
     }
 
     private func adapter(_ folder: URL) throws -> [String: [Float]] {
