@@ -18,6 +18,12 @@ struct DataOptions: ParsableArguments {
   @Option(help: "Column of plain text.")
   var textColumn: String?
 
+  @Option(help: "Column of a second text beside it, for classifiers.")
+  var textPairColumn: String?
+
+  @Option(help: "Column of the label, for classifiers (default: label).")
+  var labelColumn: String?
+
   @Option(help: "System message of conversations that have none.")
   var systemPrompt: String?
 
@@ -48,6 +54,6 @@ extension DataOptions {
   var rowFormatOptions: RowFormatOptions {
     RowFormatOptions(
       format: rowFormat, promptColumn: promptColumn, responseColumn: responseColumn, textColumn: textColumn,
-      systemPrompt: systemPrompt)
+      systemPrompt: systemPrompt, labelColumn: labelColumn, textPairColumn: textPairColumn)
   }
 }

@@ -16,7 +16,8 @@ struct EvaluateCommand: AsyncParsableCommand {
     abstract: "Measure loss, perplexity and the quality of answers on a data file.",
     discussion: """
       With --generate, every prompt is answered and the answers are compared with the file's: exact match, ROUGE and \
-      BLEU, by character where the text is Chinese.
+      BLEU, by character where the text is Chinese. Of a classifier, rows have a column `label`, and what is measured is \
+      accuracy and macro F1 or, for numbers, squared error and correlations.
 
       EXAMPLE
         graft evaluate Qwen2.5-0.5B-Instruct val.json --adapter runs/medical --generate --max-samples 100
@@ -55,6 +56,7 @@ struct EvaluateCommand: AsyncParsableCommand {
     Interruption.install()
     let file = try data.file(dataFile)
     let loaded = try model.load()
+    guard loaded.model.base.task == .causalLM else { return try await evaluateLabels(of: loaded, file) }
     var evaluation = LanguageModelEvaluation(loaded.model, tokenizer: loaded.tokenizer)
     evaluation.batchSize = batchSize
     evaluation.shouldStop = { Interruption.isRequested }
@@ -78,6 +80,23 @@ struct EvaluateCommand: AsyncParsableCommand {
       result["answers"] = .integer(answers.count)
       if let predictions { try write(answers, to: predictions) }
     }
+    try print(result)
+  }
+
+  private func evaluateLabels(of loaded: LoadedModel, _ file: DataFile) async throws {
+    guard !generates else {
+      throw ValidationError("--generate has no meaning for a classifier, which writes no text.")
+    }
+    var classifier = try TextClassifier(loaded.model, tokenizer: loaded.tokenizer)
+    classifier.batchSize = batchSize
+    classifier.encoding.maxLength = data.maxLength
+    classifier.shouldStop = { Interruption.isRequested }
+    let evaluation = try await classifier.evaluate(
+      on: [file], format: data.rowFormatOptions, limit: data.maxSamples)
+    var result: OrderedDictionary<String, JSONValue> = ["loss": .number(evaluation.loss)]
+    for (name, value) in evaluation.metrics { result[name] = value.isFinite ? .number(value) : .null }
+    result["examples"] = .integer(evaluation.examples)
+    result["tokens"] = .integer(evaluation.tokens)
     try print(result)
   }
 

@@ -28,7 +28,8 @@ struct GraftCommand: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       DataCommand.self, InspectCommand.self, PlanCommand.self, TrainCommand.self, EvaluateCommand.self,
-      GenerateCommand.self, ChatCommand.self, MergeCommand.self, CombineCommand.self, ConvertCommand.self,
+      GenerateCommand.self, ChatCommand.self, ClassifyCommand.self, MergeCommand.self, CombineCommand.self,
+      ConvertCommand.self,
       EngineCommand.self, DebugCommand.self,
     ])
 

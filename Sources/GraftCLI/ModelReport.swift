@@ -89,6 +89,10 @@ struct ModelReport {
       "architecture   \(architecture) (\(source.family.modelType)), \(source.url.path)")
     lines.append("parameters     \(Self.grouped(parameterCount))\(tiesEmbeddings ? ", embeddings tied" : "")")
     lines.append("weights        \(dtype.torchName), \(Self.size(weightBytes)) of memory")
+    if let labels {
+      let names = labels.names.prefix(10).joined(separator: ", ") + (labels.count > 10 ? ", …" : "")
+      lines.append("labels         \(labels.count): \(names)")
+    }
     lines.append("vocabulary     \(Self.grouped(vocabularySize)) tokens")
     lines.append("context        \(Self.grouped(contextLength)) tokens")
     for adapter in adapters {
@@ -107,6 +111,15 @@ struct ModelReport {
   }
 
   var json: JSONValue {
+    var json = modelJSON
+    if let labels {
+      json["labels"] = .array(labels.names.map(JSONValue.string))
+      json["problem_type"] = labels.problemType.map { .string($0.rawValue) } ?? .null
+    }
+    return json
+  }
+
+  private var modelJSON: JSONValue {
     [
       "model": .string(source.url.path),
       "architecture": .string(architecture),

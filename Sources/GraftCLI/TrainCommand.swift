@@ -80,6 +80,9 @@ extension TrainingRun.Summary: CustomStringConvertible {
         + (outcome.stoppedEarly ? "; stopped early" : "")
     ]
     if let evaluationLoss { lines.append("validation loss \(Self.number(evaluationLoss))") }
+    for (name, value) in (evaluationMetrics ?? [:]).sorted(by: { $0.key < $1.key }) {
+      lines.append("validation \(name) \(Self.number(value))")
+    }
     if let best = outcome.bestModelCheckpoint { lines.append("best checkpoint \(best)") }
     lines.append("adapter \(adapter)")
     if let profile { lines.append(profile.description) }

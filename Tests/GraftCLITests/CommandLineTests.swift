@@ -45,8 +45,8 @@ struct CommandLineTests {
   }
 
   static let commands = [
-    "data convert", "inspect", "plan", "train", "evaluate", "generate", "chat", "merge", "combine", "convert",
-    "engine",
+    "data convert", "inspect", "plan", "train", "evaluate", "generate", "chat", "classify", "merge",
+    "combine", "convert", "engine",
   ]
 
   @Test("every command has help with an example", arguments: commands)
