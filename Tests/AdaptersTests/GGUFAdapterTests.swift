@@ -91,10 +91,10 @@ import Torch
   }
 
   /// The weights of the linear layers, by path.
-  private func weights(_ model: any CausalLanguageModel) throws -> [String: [Float]] {
+  private func weights(_ model: any PretrainedModel) throws -> [String: [Float]] {
     var result: [String: [Float]] = [:]
     for (path, module) in model.namedModules() {
-      if let layer = module as? Linear, layer !== model.outputEmbedding {
+      if let layer = module as? Linear, !path.hasSuffix("lm_head") {
         result[path] = try layer.weight.dense().detached().floats()
       }
     }

@@ -23,7 +23,7 @@ import Torch
         """.utf8))
     let configuration = ModelConfiguration(json: json, source: "config.json")
     let family = try ModelFamily.of(configuration)
-    let model = try #require(try family.make(configuration, family) as? DecoderForCausalLM)
+    let model = try #require(family.make(configuration, family, .causalLM) as? DecoderForCausalLM)
     for (name, parameter) in model.namedParameters() {
       let width = Double(parameter.shape.last ?? 1)
       let deviation = name.contains("norm") ? 0.1 : name.contains("embed") ? 1 : 1 / width.squareRoot()
