@@ -62,6 +62,9 @@ def check(folder: Path):
     base = model_class(labels).from_pretrained(
         BASES / facts["base"], dtype=torch.float32, attn_implementation="eager", **kind
     ).eval()
+    if kinds := getattr(base.config, "layer_types", None):
+        # Qwen2 looks each layer's kind up in a table that PEFT does not lengthen when it replicates layers.
+        base.config.layer_types = kinds * 4
     graft = load_file(folder / "graft.safetensors")
     count = sum(name.startswith("logits.") for name in graft)
 
