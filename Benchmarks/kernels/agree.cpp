@@ -173,7 +173,8 @@ static void lora() {
   struct Size {
     int64_t tokens, inputs, outputs, firstOutput, rank;
   };
-  for (const Size size : {Size{340, 192, 256, 192, 8}, {101, 190, 250, 147, 6}, {49, 34, 33, 7, 2}, {60, 48, 20, 3, 1}})
+  for (const Size size : {Size{340, 192, 256, 192, 8}, {101, 190, 250, 147, 6}, {49, 34, 33, 7, 2}, {60, 48, 20, 3, 1}, {1, 192, 250, 147, 8},
+                        {5, 131, 33, 7, 2}, {8, 64, 256, 192, 4}, {47, 190, 77, 3, 2}})
     for (const bool dropout : {false, true}) {
       const auto adapters = [=](const Tensors& x) {
         return std::vector<graft::LowRankAdapter>{{x[1], x[2], 2.0, 0}, {x[3], x[4], 0.5, size.firstOutput}};
@@ -213,6 +214,40 @@ static void lora() {
     }
 }
 
+/// Layers on one new token of each sequence: fresh sequences, long ones in several parts, with biases and without.
+static void decoding() {
+  struct Sizes {
+    int64_t hidden, heads, keyHeads, headSize, size, window;
+    std::vector<int32_t> lengths;
+    bool biases;
+  };
+  for (const Sizes& sizes : {Sizes{192, 3, 1, 64, 256, 0, {0}, false}, {64, 4, 2, 32, 176, 0, {17, 0, 1100}, true},
+                             {144, 14, 2, 64, 272, 600, {5, 900, 1023, 511, 512, 1, 2, 3}, true}}) {
+    const int64_t n = static_cast<int64_t>(sizes.lengths.size()), head = sizes.headSize;
+    const int64_t columns = (sizes.heads + 2 * sizes.keyHeads) * head;
+    const auto angles = at::rand({n, head}) * 6;
+    const auto cosines = at::cos(angles), sines = at::sin(angles);
+    const auto layer = [=](const Tensors& x) {
+      const auto bias = [&](int64_t i) { return sizes.biases ? x[i] : Tensor(); };
+      return graft::DecoderLayerWeights{x[1], x[2], x[3], bias(4), x[5], bias(6), x[7], bias(8), x[9], bias(10),
+                                        1e-5, 1e-6, 1 / std::sqrt(double(head)), sizes.keyHeads, sizes.window};
+    };
+    const auto weight = [](int64_t outputs, int64_t inputs) { return at::randn({outputs, inputs}) / std::sqrt(double(inputs)); };
+    const Function kernel = [=](const Tensors& x) -> Tensors {
+      return {graft::decoderLayerStep(x[0], layer(x), {x[11], x[12], sizes.lengths.data()}, cosines, sines), x[11], x[12]};
+    };
+    const Function twin = [=](const Tensors& x) -> Tensors {
+      return {graft::decoderLayerStepTwin(x[0], layer(x), {x[11], x[12], sizes.lengths.data()}, cosines, sines), x[11], x[12]};
+    };
+    agree("decoder step", kernel, twin,
+          {at::randn({n, sizes.hidden}), at::rand({sizes.hidden}) + 0.5, at::rand({sizes.hidden}) + 0.5,
+           weight(columns, sizes.hidden), at::randn({columns}), weight(sizes.hidden, sizes.heads * head), at::randn({sizes.hidden}),
+           weight(2 * sizes.size, sizes.hidden), at::randn({2 * sizes.size}), weight(sizes.hidden, sizes.size),
+           at::randn({sizes.hidden}), at::randn({n, 1200, sizes.keyHeads, head}), at::randn({n, 1200, sizes.keyHeads, head})},
+          {});
+  }
+}
+
 static void optimizer() {
   Tensors ours, means, squares, theirs;
   for (const int64_t count : {1, 37, 20001, 40007}) {
@@ -244,6 +279,7 @@ int main() {
   loss();
   elementwise();
   lora();
+  decoding();
   optimizer();
   std::printf("%d comparisons, %d failures\n", comparisons, failures);
   return failures == 0 ? 0 : 1;

@@ -129,28 +129,4 @@ int main() {
   compare(
       "the same without adapters", 4e-9 * 3400 * 960 * 576, [=](const Tensors& x) { return at::linear(x[0], weight); },
       [=](const Tensors& x) { return at::linear(x[0], weight); }, {at::randn({3400, 576})});
-
-  std::printf("\nbf16 linear layers of one to eight rows, weights read from memory: plain, and packed for oneDNN\n");
-  const at::NoGradGuard inference;
-  for (const auto& [inputs, outputs] : {std::pair<int64_t, int64_t>{576, 3072}, {896, 9728}, {576, 49152}})
-    for (const int64_t rows : {1, 4, 8}) {
-      Tensors plain, packed;
-      for (int64_t i = 0; i < std::max<int64_t>(2, (int64_t{200} << 20) / (inputs * outputs * 2)); ++i) {
-        plain.push_back(at::randn({outputs, inputs}).to(at::kBFloat16));
-        packed.push_back(graft::packLinearWeight(plain.back(), rows));
-      }
-      if (!packed[0].defined()) return 0;
-      const auto x = at::randn({rows, inputs}).to(at::kBFloat16);
-      std::vector<double> ours, theirs;
-      for (int i = 0; i < 7; ++i) {
-        double begin = seconds();
-        for (const auto& weight : packed) graft::packedLinear(x, weight);
-        ours.push_back((seconds() - begin) / packed.size());
-        begin = seconds();
-        for (const auto& weight : plain) at::linear(x, weight);
-        theirs.push_back((seconds() - begin) / plain.size());
-      }
-      std::printf("%lld -> %lld, %lld rows: %.0f us, plain %.0f us, %.2f x\n", (long long)inputs, (long long)outputs,
-                  (long long)rows, 1e6 * median(ours), 1e6 * median(theirs), median(theirs) / median(ours));
-    }
 }

@@ -72,6 +72,35 @@ CTTensor *ct_lora_linear(
   });
 }
 
+int ct_decoder_layer_step(
+    CTTensor *x, const CTDecoderLayer *layer, CTTensor *keys, CTTensor *values, const int32_t *lengths, int32_t count,
+    CTTensor *cosines, CTTensor *sines, CTTensor **result) {
+  return status([&] {
+    const DecoderLayerWeights weights{
+        borrow(layer->input_norm),
+        borrow(layer->attention_norm),
+        borrow(layer->query_key_value),
+        borrow_or_undefined(layer->query_key_value_bias),
+        borrow(layer->output),
+        borrow_or_undefined(layer->output_bias),
+        borrow(layer->gate_up),
+        borrow_or_undefined(layer->gate_up_bias),
+        borrow(layer->down),
+        borrow_or_undefined(layer->down_bias),
+        layer->input_epsilon,
+        layer->attention_epsilon,
+        layer->scale,
+        layer->key_heads,
+        layer->window};
+    const DecoderLayerCache cache{borrow(keys), borrow(values), lengths};
+    const auto input = borrow(x), cosine = borrow(cosines);
+    TORCH_CHECK(input.size(0) == count, "a decoder's layer: ", input.size(0), " tokens and ", count, " lengths");
+    *result = hasDecoderStepKernel(input, weights, cache, cosine)
+                  ? hand_out(decoderLayerStep(input, weights, cache, cosine, borrow(sines)))
+                  : nullptr;
+  });
+}
+
 int ct_adamw_step(
     CTTensor *const *parameters, CTTensor *const *gradients, CTTensor *const *means, CTTensor *const *squares,
     int32_t count, double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,

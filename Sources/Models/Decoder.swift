@@ -13,13 +13,16 @@ public final class DecoderAttention: Module, Sublayer {
 
   private let configuration: DecoderConfiguration
   /// Where its keys and values are in a cache.
-  private let layerIndex: Int
+  let layerIndex: Int
   /// Tokens that it may see; nil is all.
-  private let window: Int?
+  let window: Int?
   /// Query, key and value, which read the same input.
   let projections: LinearGroup
 
   public var kind: SublayerKind { .attention }
+  var keyValueHeadCount: Int { configuration.keyValueHeadCount }
+  /// The factor of the scores.
+  var scale: Double { 1 / Double(configuration.headDimension).squareRoot() }
   public var adapters: [any SublayerAdapter] = []
 
   init(_ configuration: DecoderConfiguration, layerIndex: Int) throws {
@@ -56,7 +59,6 @@ public final class DecoderAttention: Module, Sublayer {
     let layout = prefix?.woven.layout ?? tokenLayout
     let (heads, keyHeads) = (configuration.headCount, configuration.keyValueHeadCount)
     let headDimension = configuration.headDimension
-    let scale = 1 / Double(headDimension).squareRoot()
 
     var output: Tensor  // [T, heads, headDim]
     if let projected = try projections(input) {  // [T, (heads + 2 · keyHeads) · headDim]
@@ -164,6 +166,9 @@ public final class DecoderLayer: Module {
     _ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?,
     prefix: KeyValuePrefix?
   ) throws -> Tensor {
+    if let cache, prefix == nil, let output = try step(input, rotary: rotary, layout: layout, cache: cache) {
+      return output
+    }
     let read = try inputLayernorm(input)
     let attention = try selfAttn(read, rotary: rotary, layout: layout, cache: cache, prefix: prefix)
     let attended = try input + selfAttn.adapted(attention, input: read, residual: input)

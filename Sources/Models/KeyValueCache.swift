@@ -30,8 +30,8 @@ public final class KeyValueCache {
   ) throws -> Tensor {
     precondition(layout.sequenceCount == sequenceCount, "a cache of \(sequenceCount) sequences")
     let ends = zip(lengths, layout.sequences).map { $0 + $1.count }
-    let layer = try reserve(ends.max() ?? 0, in: layers[index], like: key)
-    layers[index] = layer
+    let layer = try reserve(
+      ends.max() ?? 0, layer: index, heads: key.size(1), headDimension: key.size(2), like: key)
     try write(key, value, into: layer, layout: layout, ends: ends)
     return try cachedAttention(
       query, keys: layer.keys, values: layer.values, lengths: ends, layout: layout, scale: scale,
@@ -85,16 +85,33 @@ public final class KeyValueCache {
     }
   }
 
-  /// `layer` with room for `count` tokens a sequence; doubled, so that growing stays linear.
-  private func reserve(_ count: Int, in layer: Layer?, like key: Tensor) throws -> Layer {
+  /// The keys and values of a layer, `[N, capacity, heads, headDimension]`, with room for one more token of each sequence: for a kernel that
+  /// adds it itself.
+  func roomForOneMore(layer index: Int, heads: Int, headDimension: Int, like tensor: Tensor) throws -> (
+    keys: Tensor, values: Tensor
+  ) {
+    let layer = try reserve(
+      (lengths.max() ?? 0) + 1, layer: index, heads: heads, headDimension: headDimension, like: tensor)
+    return (layer.keys, layer.values)
+  }
+
+  /// A layer's buffers with room for `count` tokens a sequence, in the type and on the device of `tensor`; doubled, so that growing stays
+  /// linear.
+  private func reserve(_ count: Int, layer index: Int, heads: Int, headDimension: Int, like tensor: Tensor)
+    throws
+    -> Layer
+  {
+    let layer = layers[index]
     let capacity = layer?.keys.size(1) ?? 0
     if let layer, capacity >= count { return layer }
-    let shape = [sequenceCount, max(count, 2 * capacity, 64), key.size(1), key.size(2)]
+    let shape = [sequenceCount, max(count, 2 * capacity, 64), heads, headDimension]
     func grown(_ buffer: Tensor?) throws -> Tensor {
-      let larger = try Tensor.zeros(shape, dtype: key.dtype, device: key.device)
+      let larger = try Tensor.zeros(shape, dtype: tensor.dtype, device: tensor.device)
       if let buffer, capacity > 0 { try larger.slice(0..<capacity, dimension: 1).copyInPlace(buffer) }
       return larger
     }
-    return Layer(keys: try grown(layer?.keys), values: try grown(layer?.values))
+    let larger = Layer(keys: try grown(layer?.keys), values: try grown(layer?.values))
+    layers[index] = larger
+    return larger
   }
 }

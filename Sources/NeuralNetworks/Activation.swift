@@ -33,7 +33,8 @@ public final class Activation: Module {
     return try gate(gateUp.slice(0..<size, dimension: 1), gateUp.slice(size..<2 * size, dimension: 1))
   }
 
-  private var isSiLU: Bool { name == "silu" || name == "swish" }
+  /// x σ(x), for which there are fused kernels.
+  package var isSiLU: Bool { name == "silu" || name == "swish" }
 
   public override var typeName: String { printedName }
 }

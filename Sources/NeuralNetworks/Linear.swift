@@ -38,6 +38,14 @@ public final class Linear: Module {
     try weight.linear(input, bias: bias?.value(like: input))
   }
 
+  /// The weight and bias when they are all there is to the layer: dense, frozen, without adapters.
+  package var plain: (weight: Tensor, bias: Tensor?)? {
+    guard adapters.isEmpty, let matrix = weight.parameter?.value, !matrix.requiresGradient,
+      bias.map({ !$0.value.requiresGradient }) ?? true
+    else { return nil }
+    return (matrix, bias?.value)
+  }
+
   /// W x + scale · B A dropout(x) without the bias and without adapters, for `[T, in]`.
   package func product(_ input: Tensor, adding update: LowRankUpdate) throws -> Tensor {
     if let fused = try LowRankProduct(self, adding: update)?.callAsFunction(input) { return fused }

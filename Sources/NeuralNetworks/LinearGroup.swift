@@ -64,6 +64,14 @@ public final class LinearGroup {
     return try LowRankProduct(layers, weight: stacked.weight, bias: stacked.bias)?.callAsFunction(input)
   }
 
+  /// The weight of all layers in one, and their bias, when that is all there is to them: dense, frozen, without adapters.
+  package var plain: (weight: Tensor, bias: Tensor?)? {
+    guard let stacked, case .dense(let weight) = stacked.weight, layers.allSatisfy(\.adapters.isEmpty),
+      isIntact(stacked)
+    else { return nil }
+    return (weight, stacked.bias)
+  }
+
   private func isIntact(_ stacked: Stacked) -> Bool {
     zip(layers, stacked.weights).allSatisfy { Self.held($0.weight) === $1 && !$1.requiresGradient }
       && zip(layers, stacked.biases).allSatisfy { $0.bias?.value === $1 && !$1.requiresGradient }

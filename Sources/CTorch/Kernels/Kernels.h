@@ -71,17 +71,44 @@ at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const a
 at::Tensor quantizedLinear(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts, const at::Tensor& bias,
                            const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
 
-/// x Wᵀ + bias as `at::linear`; a frozen bf16 weight goes through the product kernel where there is one.
+/// x Wᵀ + bias as `at::linear`; a frozen bf16 weight goes through the product kernel where there is one, few rows through that of FewRowsLinear.h.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
-// MARK: Packed weights
+// MARK: Generation
 
-/// A copy of a bf16 weight `[outputs, inputs]` in the layout that oneDNN multiplies fastest by about `tokens` rows; an
-/// undefined tensor where the engine or the processor has none. The copy takes the memory of the weight again.
-at::Tensor packLinearWeight(const at::Tensor& weight, int64_t tokens);
+/// A layer of a decoder as Llama shaped it, with frozen dense weights and without adapters.
+struct DecoderLayerWeights {
+  at::Tensor inputNorm, attentionNorm;          // [hidden], before attention and before the feed-forward part
+  at::Tensor queryKeyValue, queryKeyValueBias;  // [(heads + 2·keyHeads)·headSize, hidden]; biases may be undefined
+  at::Tensor output, outputBias;                // [hidden, heads·headSize]
+  at::Tensor gateUp, gateUpBias;                // [2·size, hidden]
+  at::Tensor down, downBias;                    // [hidden, size]
+  double inputEpsilon, attentionEpsilon, scale;
+  int64_t keyHeads, window;  // window: as in `raggedAttention`
+};
 
-/// x `[…, inputs]` through a packed weight (and bias, which may be undefined); not differentiable.
-at::Tensor packedLinear(const at::Tensor& x, const at::Tensor& packedWeight, const at::Tensor& bias = {});
+/// Keys and values of the sequences that are generated, `[N, capacity, keyHeads, headSize]`.
+struct DecoderLayerCache {
+  at::Tensor keys, values;
+  /// Tokens of each sequence that are there, `[N]`.
+  const int32_t* lengths;
+};
+
+/// Whether `decoderLayerStep` computes this: fp32 or bf16 on the CPU, of at most 47 sequences and of sizes that fill vectors.
+bool hasDecoderStepKernel(const at::Tensor& x, const DecoderLayerWeights& layer, const DecoderLayerCache& cache,
+                          const at::Tensor& cosines);
+
+/// One new token of each sequence through a whole layer, x `[N, hidden]`, in one parallel loop; its keys and values are added to the
+/// cache. Not differentiable.
+///
+/// - cosines, sines: fp32 `[N, headSize]`, of the tokens' positions.
+/// Rounds where the layer's parts would.
+at::Tensor decoderLayerStep(const at::Tensor& x, const DecoderLayerWeights& layer, const DecoderLayerCache& cache,
+                            const at::Tensor& cosines, const at::Tensor& sines);
+
+/// The twin of `decoderLayerStep`, of the parts' twins.
+at::Tensor decoderLayerStepTwin(const at::Tensor& x, const DecoderLayerWeights& layer, const DecoderLayerCache& cache,
+                                const at::Tensor& cosines, const at::Tensor& sines);
 
 // MARK: Loss
 

@@ -6,10 +6,11 @@
 // Adapters that share an input (q, k and v of one fused projection) are stacked: one product with all Aᵢ, and one with
 // all hᵢ. The frozen weight gets no gradient, the low-rank terms are added by the products themselves (addmm), and beside x only the
 // [tokens, Σ rank] products are kept. Where there is a kernel for it (MatrixProduct.h), the frozen product and the low-rank
-// ones are one pass. A and B may be fp32 masters of a bf16 layer: they are cast here, and get their gradients in their own
+// ones are one pass; few rows go through FewRowsLinear.h. A and B may be fp32 masters of a bf16 layer: they are cast here, and get their gradients in their own
 // dtype. Everything else is ATen, so every device has it. The weight may be quantized: it is then decoded once in each
 // direction, and what is kept for the backward pass are its codes, which lie in memory anyhow.
 
+#include "FewRowsLinear.h"
 #include "Kernels.h"
 #include "MatrixProduct.h"
 
@@ -170,7 +171,7 @@ at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::T
                       const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
   check(x, weight.sizes(), adapters, mask);
   const bool frozen = !weight.requires_grad() && !(bias.defined() && bias.requires_grad());
-  if (adapters.empty() && !hasProductKernel({{x, weight}})) return loraLinearTwin(x, weight, bias, adapters, mask);
+  if (adapters.empty() && !hasProductKernel({{x, weight}}) && !hasFewRowsKernel(x, weight, bias)) return loraLinearTwin(x, weight, bias, adapters, mask);
   if ((at::GradMode::is_enabled() && !frozen) || x.scalar_type() != weight.scalar_type())
     return loraLinearTwin(x, weight, bias, adapters, mask);
   return run(x, c10::make_intrusive<FrozenWeight>(weight), bias, adapters, mask);
@@ -186,6 +187,8 @@ at::Tensor quantizedLinear(const at::Tensor& x, const std::vector<QuantizedMatri
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  // In generation: no node of the graph is made.
+  if (!at::GradMode::is_enabled() && hasFewRowsKernel(x, weight, bias)) return fewRowsLinear(x, weight, bias);
   if (x.dim() == 2 && x.scalar_type() == weight.scalar_type()) return loraLinear(x, weight, bias, {});
   return at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
 }

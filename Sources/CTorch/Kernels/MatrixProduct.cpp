@@ -14,6 +14,7 @@
 #include <immintrin.h>
 #endif
 
+#include "FewRowsLinear.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -43,8 +44,8 @@ namespace {
 /// Bytes of packed panels that stay in the second-level cache beside the rows that go by.
 constexpr int64_t groupBytes = 384 << 10;
 
-/// Below this the reading of the weight takes the time, and oneDNN's kernels for few rows are better.
-constexpr int64_t fewestRows = 48;
+/// Below this the reading of the weight takes the time (FewRowsLinear.h).
+constexpr int64_t fewestRows = mostRows + 1;
 
 int64_t depthOf(const ProductTerm& term) { return term.left.size(1); }
 

@@ -4,7 +4,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
+#include <thread>
+#include <vector>
 
 namespace graft {
 
@@ -35,6 +38,36 @@ void parallelTasks(int64_t count, const Body& body) {
   parallelFor(threadCount(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t thread = begin; thread < end; ++thread)
       for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(task, thread);
+  });
+}
+
+/// Runs `body(phase, task, thread, isFirst)` for every task of every phase, `counts[phase]` of them: all tasks of a phase are done before one
+/// of the next begins. `isFirst` marks a thread's first task of the phase. `body` must not throw.
+///
+/// One loop of the engine for all of them: waiting for the others between two phases takes a fraction of what beginning
+/// another loop does. No thread is waited for that has taken no task, so that it does not matter how many there are.
+template <class Body>
+void parallelPhases(std::initializer_list<int64_t> counts, const Body& body) {
+  struct alignas(64) Phase {
+    std::atomic<int64_t> next{0};
+    alignas(64) std::atomic<int64_t> done{0};
+  };
+  std::vector<Phase> phases(counts.size());
+  parallelFor(threadCount(), 1, [&](int64_t thread, int64_t) {
+    for (size_t phase = 0; phase < phases.size(); ++phase) {
+      const int64_t count = counts.begin()[phase];
+      int64_t finished = 0;
+      for (int64_t task; (task = phases[phase].next.fetch_add(1, std::memory_order_relaxed)) < count; ++finished)
+        body(phase, task, thread, finished == 0);
+      phases[phase].done.fetch_add(finished, std::memory_order_acq_rel);
+      for (int turns = 0; phases[phase].done.load(std::memory_order_acquire) < count; ++turns) {
+        // The last tasks of a phase take microseconds, unless the machine does other work: then that may go on here.
+        if (turns > 4096) std::this_thread::yield();
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+      }
+    }
   });
 }
 

@@ -1,7 +1,5 @@
 // The rows of SwiGLU (see SwiGLU.cpp), for each instruction set (see ForEachVariant.h).
 
-GRAFT_INLINE Floats sigmoid(Floats x) { return splat(1) / (splat(1) + exp(-x)); }
-
 template <class T>
 void swiGLURows(const GatedRows<T>& rows, int64_t begin, int64_t end) {
   const int64_t size = rows.size, whole = size / lanes * lanes;

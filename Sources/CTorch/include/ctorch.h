@@ -211,6 +211,27 @@ CTTensor *_Nullable ct_lora_linear(
     CTTensor *const _Nonnull *_Nonnull b, const double *scales, const int64_t *first_outputs, int32_t count,
     CTTensor *_Nullable mask);
 
+/// A layer of a decoder with frozen dense weights; `DecoderLayerWeights` of Kernels/Kernels.h. The tensors are borrowed for the call.
+typedef struct CTDecoderLayer {
+  CTTensor *input_norm, *attention_norm;
+  CTTensor *query_key_value;
+  CTTensor *_Nullable query_key_value_bias;
+  CTTensor *output;
+  CTTensor *_Nullable output_bias;
+  CTTensor *gate_up;
+  CTTensor *_Nullable gate_up_bias;
+  CTTensor *down;
+  CTTensor *_Nullable down_bias;
+  double input_epsilon, attention_epsilon, scale;
+  int64_t key_heads, window;
+} CTDecoderLayer;
+
+/// One new token of each sequence through a whole layer, x [N, hidden]; keys and values [N, capacity, key_heads, d], which hold
+/// lengths[n] tokens, get one more. `result` is null where there is no kernel for these shapes and types.
+int ct_decoder_layer_step(
+    CTTensor *x, const CTDecoderLayer *layer, CTTensor *keys, CTTensor *values, const int32_t *lengths, int32_t count,
+    CTTensor *cosines, CTTensor *sines, CTTensor *_Nullable *_Nonnull result);
+
 // MARK: Quantized weights
 
 /// How elements are encoded; `Encoding` of Kernels/Quantized/QuantizedMatrix.h, checked at compile time.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <mutex>
 
+#include "../FewRowsLinear.h"
+
 namespace graft {
 namespace {
 
@@ -55,7 +57,10 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, bool transpose
   std::vector<ProductTerm> all{{x, weight, transposed}};
   all.insert(all.end(), terms.begin(), terms.end());
   if (hasProductKernel(all)) return sumOfProducts(all, weight.size(transposed ? 0 : 1), bias.value_or(at::Tensor()));
-  auto y = transposed ? at::linear(x, weight, bias) : at::mm(x, weight);
+  const auto c = bias.value_or(at::Tensor());
+  auto y = !transposed                      ? at::mm(x, weight)
+           : hasFewRowsKernel(x, weight, c) ? fewRowsLinear(x, weight, c)
+                                            : at::linear(x, weight, bias);
   add(terms, y);
   return y;
 }

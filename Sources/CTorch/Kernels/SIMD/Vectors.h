@@ -152,3 +152,5 @@ GRAFT_INLINE Floats exp(Floats x) {
   const Floats above = splat(__builtin_inff());
   return select(x < splat(-87.3f), splat(0.0f), select(x > splat(88.0f), above, result));
 }
+
+GRAFT_INLINE Floats sigmoid(Floats x) { return splat(1) / (splat(1) + exp(-x)); }
