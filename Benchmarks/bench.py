@@ -31,7 +31,16 @@ import python_stack
 from graft_commands import CommandFailed, Graft, metrics
 
 HERE = Path(__file__).resolve().parent
-PROMPT = "Explain in detail how a bicycle stays upright while it is moving."
+PROMPTS = [
+    "Explain in detail how a bicycle stays upright while it is moving.",
+    "What is gravity?",
+    "Write a Python function that returns the n-th Fibonacci number, and explain how it works line by line.",
+    "Tell me the story of a lighthouse keeper.",
+    "Which vegetables grow well in the shade, and what do they need from the soil?",
+    "Describe the water cycle to a child of eight years who has never seen the sea.",
+    "How does a bank decide whether to give a loan?",
+    "List the planets of the solar system with one fact about each of them.",
+]
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 
 
@@ -229,15 +238,32 @@ class Bench:
         return json.loads(result.stdout.strip().splitlines()[-1])
 
     def generation(self) -> None:
-        a, peer, graft = self.arguments, [], []
-        for round_ in range(a.rounds):
-            print(f"generation, round {round_ + 1} of {a.rounds}", file=sys.stderr, flush=True)
-            result = self.peer_json(
-                "generate", "--prompt", PROMPT, "--new-tokens", a.new_tokens, "--dtype", a.dtype, "--repeat", 1
-            )
-            peer.append(result["tokens"] / result["seconds"])
-            graft.append(self.graft.generate(a.model, PROMPT, a.new_tokens, dtype=a.dtype)["tokens_per_second"])
-        self.add("generation, batch 1, greedy", "tokens/s", peer, graft)
+        """One answer and eight at a time, the same prompts on both sides, each of --new-tokens tokens."""
+        a = self.arguments
+        for batch in (1, len(PROMPTS)):
+            prompts = PROMPTS[:batch]
+            rates = {"peer": [], "graft": []}
+
+            def peer():
+                given = [argument for prompt in prompts for argument in ("--prompt", prompt)]
+                result = self.peer_json(
+                    "generate", *given, "--new-tokens", a.new_tokens, "--dtype", a.dtype, "--repeat", 1
+                )
+                return result["tokens"], result["tokens"] / result["seconds"]
+
+            def graft():
+                result = self.graft.generate_batch(a.model, prompts, a.new_tokens, a.dtype)
+                return result["tokens"], result["tokens_per_second"]
+
+            for round_ in range(a.rounds):
+                sides = [("peer", peer), ("graft", graft)]
+                for side, run in sides if round_ % 2 == 0 else reversed(sides):
+                    print(f"generation, batch {batch}, round {round_ + 1} of {a.rounds}: {side}", file=sys.stderr, flush=True)
+                    tokens, rate = run()
+                    if tokens != batch * a.new_tokens:
+                        raise CommandFailed(f"{side} wrote {tokens} tokens where {batch * a.new_tokens} were asked for")
+                    rates[side].append(rate)
+            self.add(f"generation, batch {batch}, greedy", "tokens/s", rates["peer"], rates["graft"])
 
     def tokenization(self) -> None:
         a, peer, graft = self.arguments, [], []

@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["generate", "tokenize"])
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--prompt")
+    parser.add_argument("--prompt", action="append", help="may be repeated: a batch")
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--file", type=Path, help="text to tokenize, line by line")
     parser.add_argument("--dtype", default="bfloat16")
@@ -47,13 +47,18 @@ def main() -> None:
 
 
 def generate(arguments, model, tokenizer):
-    messages = [{"role": "user", "content": arguments.prompt}]
-    tokens = torch.tensor([tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)])
+    messages = [[{"role": "user", "content": prompt}] for prompt in arguments.prompt]
+    prompts = [tokenizer.apply_chat_template(each, add_generation_prompt=True, return_dict=False) for each in messages]
+    width, filler = max(map(len, prompts)), tokenizer.pad_token_id or 0
+    tokens = torch.tensor([[filler] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    # No token ends an answer: all are as long as asked for.
+    model.generation_config.eos_token_id = None
     start = time.perf_counter()
     output = model.generate(
-        tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=arguments.new_tokens, do_sample=False
+        tokens, attention_mask=mask, max_new_tokens=arguments.new_tokens, do_sample=False, pad_token_id=filler
     )
-    return output.shape[1] - tokens.shape[1], time.perf_counter() - start
+    return output[:, width:].numel(), time.perf_counter() - start
 
 
 def tokenize(file: Path, tokenizer):

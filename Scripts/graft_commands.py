@@ -62,6 +62,18 @@ class Graft:
             arguments += ["--adapter", adapter]
         return json.loads(self.run(*arguments))
 
+    def generate_batch(self, model: Path, prompts: list, new_tokens: int, dtype: str) -> dict:
+        """Greedy answers to all prompts at once, each of `new_tokens` tokens: `tokens` of all of them, `tokens_per_second`."""
+        arguments = ["generate", model, "--max-new-tokens", new_tokens, "--temperature", 0, "--ignore-eos"]
+        arguments += ["--batch-size", len(prompts), "--dtype", dtype, "--json"]
+        for prompt in prompts:
+            arguments += ["--prompt", prompt]
+        answers = [json.loads(line) for line in self.run(*arguments).splitlines()]
+        return {
+            "tokens": sum(answer["generated_tokens"] for answer in answers),
+            "tokens_per_second": answers[0]["tokens_per_second"],
+        }
+
     def tokenize(self, model: Path, file: Path) -> dict:
         """Tokenize a text file line by line on one thread: `tokens` (how many) and `seconds` (loading not included)."""
         return json.loads(self.run("debug", "tokenize", model, "--file", file, "--json"))

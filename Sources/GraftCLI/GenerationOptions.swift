@@ -37,6 +37,11 @@ struct GenerationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Stop before this text. May be repeated.", valueName: "text"))
   var stop: [String] = []
 
+  @Flag(
+    name: .customLong("ignore-eos"),
+    help: "Go on behind the token that ends an answer, up to --max-new-tokens.")
+  var ignoresEndOfSequence = false
+
   func validate() throws {
     func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
       if !condition { throw ValidationError(message()) }
@@ -73,6 +78,7 @@ struct GenerationOptions: ParsableArguments {
     config.maxNewTokens = maxNewTokens
     config.seed = seed
     config.stopStrings += stop
+    if ignoresEndOfSequence { config.eosTokenIDs = [] }
     if let topK { config.topK = topK }
     if let topP { config.topP = topP }
     if let minP { config.minP = minP }
