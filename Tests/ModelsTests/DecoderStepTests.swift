@@ -23,14 +23,14 @@ import Torch
         """.utf8))
     let configuration = ModelConfiguration(json: json, source: "config.json")
     let family = try ModelFamily.of(configuration)
-    let model = try #require(family.make(configuration, family, .causalLM) as? DecoderForCausalLM)
+    let model = try #require(try family.make(configuration, family, .causalLM) as? DecoderForCausalLM)
     for (name, parameter) in model.namedParameters() {
       let width = Double(parameter.shape.last ?? 1)
       let deviation = name.contains("norm") ? 0.1 : name.contains("embed") ? 1 : 1 / width.squareRoot()
       let mean = name.contains("norm") ? 1.0 : 0
       parameter.value = try Tensor.normal(parameter.shape, mean: mean, standardDeviation: deviation).to(dtype)
     }
-    try model.optimizeLayout()
+    try model.model.optimizeLayout()
     return model
   }
 
@@ -112,7 +112,7 @@ import Torch
     let merged = layer.mlp.gateProj
     try merged.weight.replace(with: merged.weight.dense() * 2)
     #expect(try !isTaken())
-    try model.optimizeLayout()
+    try model.model.optimizeLayout()
     #expect(try isTaken())
     try layer.inputLayernorm.weight.setTrainable(true)
     #expect(try !isTaken())
