@@ -289,7 +289,8 @@ public final class Trainer {
 
   private func gradientIsNotFinite(_ norm: Double, _ parameter: String) -> TrainingError {
     diverged(
-      "The gradient norm became \(Self.name(norm)) at step \(state.globalStep + 1), by the gradient of `\(parameter)`.")
+      "The gradient norm became \(Self.name(norm)) at step \(state.globalStep + 1), by the gradient of `\(parameter)`."
+    )
   }
 
   /// Without the bits of a NaN, which nobody wants to know.
