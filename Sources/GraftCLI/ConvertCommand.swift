@@ -34,10 +34,9 @@ struct ConvertCommand: AsyncParsableCommand {
 
   func run() async throws {
     let device = try model.compute.prepare()
-    let base = try AutoModelForCausalLM.fromPretrained(
-      model.model, dtype: model.compute.baseType, device: device)
-    let adapted = try PEFTModel(base)
-    try adapted.loadAdapter(model.namedAdapters[0].folder)
+    let adapted = try AutoPEFTModel.fromPretrained(
+      PretrainedSource(model.model), adapters: [("default", model.namedAdapters[0].folder)],
+      dtype: model.compute.baseType, device: device)
     try adapted.savePlainLoRA("default", to: URL(fileURLWithPath: output, isDirectory: true))
     let settings = adapted.configuration("default") as? LoRAConfig
     try Console.result("wrote \(output): a plain LoRA of rank \(2 * (settings?.r ?? 0))")
