@@ -94,7 +94,7 @@ import Torch
   private func weights(_ model: any PretrainedModel) throws -> [String: [Float]] {
     var result: [String: [Float]] = [:]
     for (path, module) in model.namedModules() {
-      if let layer = module as? Linear, !path.hasSuffix("lm_head") {
+      if let layer = module as? Linear, layer !== model.head {
         result[path] = try layer.weight.dense().detached().floats()
       }
     }

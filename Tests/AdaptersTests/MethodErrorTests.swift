@@ -89,6 +89,22 @@ import Torch
     #expect((model.configuration("default") as? AdaLoRAConfig)?.totalStep == 11)
   }
 
+  @Test("a rank above that of the matrix is refused before training, with the layer and the most there is")
+  func ranks() throws {
+    for configuration: any AdapterConfiguration in [
+      LoRAConfig(r: 33, targetModules: ["q_proj"]),
+      LoRAConfig(r: 33, targetModules: ["q_proj"], useDoRA: true),
+      AdaLoRAConfig(initR: 33, totalStep: 300, targetModules: ["q_proj"]),
+    ] {
+      let model = try PEFTModel(base("llama-grouped-query"), configuration)
+      expectError("rank is 33", "model.layers.0.self_attn.q_proj", "Set r (or init_r) to 32") {
+        try model.prepareTraining(totalSteps: 300)
+      }
+    }
+    let most = try PEFTModel(base("llama-grouped-query"), LoRAConfig(r: 32, targetModules: ["q_proj"]))
+    try most.prepareTraining(totalSteps: 300)
+  }
+
   @Test("blocks that do not divide a layer are an error with those that do")
   func blocks() {
     expectError(

@@ -232,6 +232,7 @@ final class AdaLoRALinear: LinearChange {
   let b: Parameter  // [out, r]
   /// Which of the `init_r` triplets these are; those that an earlier training took away are not here.
   let places: [Int]
+  var rank: Int? { places.count }
   private let scale: Double
   private let loraDropout: Double
   var isTraining = false
@@ -346,6 +347,7 @@ final class AdaLoRA: ComposedAdapter {
   // MARK: Training
 
   override func prepareTraining(totalSteps: Int) throws {
+    try super.prepareTraining(totalSteps: totalSteps)
     settings = try settings.scheduled(for: totalSteps)
     try allocator.begin()
   }

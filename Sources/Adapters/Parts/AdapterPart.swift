@@ -18,6 +18,11 @@ protocol AdapterPart: AnyObject {
   /// Whether dropout is in effect.
   var isTraining: Bool { get set }
 
+  /// Checks, before the first step, that training makes sense.
+  ///
+  /// - Throws: ``AdapterError`` when it does not. Files with such settings are loaded all the same.
+  func prepareTraining() throws
+
   /// Puts the change to work; does nothing when it already is.
   func insert() throws
   func remove()
@@ -39,6 +44,7 @@ extension AdapterPart {
   var trainingState: [AdapterTensor] { [] }
   var replacedCount: Int { 0 }
   func printedLayer(at path: String) -> PrintedLayer? { nil }
+  func prepareTraining() throws {}
   var isTraining: Bool {
     get { false }
     set {}
@@ -92,7 +98,7 @@ class ComposedAdapter: Adapter {
     return nil
   }
 
-  func prepareTraining(totalSteps: Int) throws {}
+  func prepareTraining(totalSteps: Int) throws { for part in parts { try part.prepareTraining() } }
   func penalty() throws -> Tensor? { nil }
   func didStep(_ step: Int) throws {}
 }

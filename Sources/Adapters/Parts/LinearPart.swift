@@ -10,6 +10,9 @@ protocol LinearChange: LinearAdapter {
   /// What PEFT prints for the layer; by default what the parameters tell.
   var printed: PrintedLayer { get }
 
+  /// The rank of the change, `r`; nil where the method bounds it in another way.
+  var rank: Int? { get }
+
   /// Tensors that going on with the training needs beside the parameters, likewise; none by default.
   var trainingState: [(name: String, tensor: Tensor)] { get }
 
@@ -28,6 +31,7 @@ protocol LinearChange: LinearAdapter {
 }
 
 extension LinearChange {
+  var rank: Int? { nil }
   var printed: PrintedLayer { PrintedLayer("Linear", parameters: parameters) }
   var trainingState: [(name: String, tensor: Tensor)] { [] }
   var isTraining: Bool {
@@ -67,6 +71,15 @@ final class LinearPart: AdapterPart {
   var isTraining: Bool {
     get { change.isTraining }
     set { change.isTraining = newValue }
+  }
+
+  func prepareTraining() throws {
+    let most = min(layer.inFeatures, layer.outFeatures)
+    guard let rank = change.rank, rank > most else { return }
+    throw AdapterError(
+      "The adapter's rank is \(rank) at \(path), which takes \(layer.inFeatures) numbers to \(layer.outFeatures): no change of its "
+        + "weight has a rank above \(most). Set r (or init_r) to \(most) or less, or give such layers less with rank_pattern: "
+        + "{\(path.split(separator: ".").last ?? ""): \(most)}.")
   }
 
   func insert() { layer.adapters.append(change) }

@@ -213,6 +213,28 @@ struct ClassifierTests {
     #expect(try relativeError(found, Tensor(logits).reshaped(found.shape)) < tolerance)
   }
 
+  @Test("an adapter on a changed base becomes a plain one with its head and labels")
+  func converted() throws {
+    let fixture = try ClassificationFixture("lora-llama")
+    let names = ["no", "perhaps", "yes"]
+    let source = try PretrainedSource(tinyBase(fixture.baseName))
+    let base = try AutoModelForSequenceClassification.fromPretrained(
+      source, labels: ClassificationLabels(names: names, problemType: .singleLabel), dtype: .float32)
+    let model = try PEFTModel(base, LoRAConfig(r: 4, initLoRAWeights: .pissa, taskType: "SEQ_CLS"))
+    for (key, parameter) in model.trainableParameters where key.contains("lora_B") {
+      try withoutGradient { try parameter.value.copyInPlace(parameter.value.detached() * 1.5) }
+    }
+    let folder = try TemporaryFolder()
+    try model.savePlainLoRA("default", to: folder.url)
+    let again = try AutoPEFTModelForSequenceClassification.fromPretrained(
+      folder.path(""), baseModel: tinyBase(fixture.baseName), dtype: .float32)
+    #expect(try again.sequenceClassificationModel().labels.names == names)
+    let wanted = try withoutGradient { try model.base.logits(fixture.input) }
+    let found = try withoutGradient { try again.base.logits(fixture.input) }
+    // A decomposition lies between the two.
+    #expect(try relativeError(found, wanted) < 5 * tolerance)
+  }
+
   @Test("the last blocks alone are trained with a new head")
   func partialWithNewHead() throws {
     let fixture = try ClassificationFixture("lora-llama")

@@ -25,6 +25,8 @@ final class DoRALinear: LinearChange {
     lora.parameters + [("lora_magnitude_vector", magnitude)]
   }
 
+  var rank: Int? { lora.rank }
+
   var printed: PrintedLayer { lora.printed.with(magnitude: "lora.dora.DoraLinearLayer") }
 
   var trainingState: [(name: String, tensor: Tensor)] { lora.trainingState }

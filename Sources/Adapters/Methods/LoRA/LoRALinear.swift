@@ -39,6 +39,8 @@ final class LoRALinear: LinearChange {
     [("lora_A.weight", a), ("lora_B.weight", b)] + (bias.map { [("lora_B.bias", $0)] } ?? [])
   }
 
+  var rank: Int? { a.shape[0] }
+
   var printed: PrintedLayer {
     let (rank, inFeatures) = (a.shape[0], a.shape[1])
     return .lora(
