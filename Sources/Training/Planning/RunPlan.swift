@@ -204,7 +204,8 @@ private struct ModelStructure {
   var labels: ClassificationLabels? { get throws { try source?.classificationLabels } }
 
   /// The tree of shapes, in the type that the run will have it in.
-  func make(_ dtype: DType, _ task: ModelTask, _ labels: ClassificationLabels?) throws -> any PretrainedModel {
+  func make(_ dtype: DType, _ task: ModelTask, _ labels: ClassificationLabels?) throws -> any PretrainedModel
+  {
     var configuration = configuration
     labels?.write(to: &configuration.json)
     let model =
