@@ -72,11 +72,13 @@ final class HeapBytes: ByteOwner {
 
   /// Allocates `count` bytes, aligned for every element type, and lets `fill` write all of them.
   init(count: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
-    storage = .allocate(byteCount: count, alignment: 64)
-    do { try fill(storage) } catch {
-      storage.deallocate()
+    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 64)
+    // Not yet the property: an initializer that throws with all of them set runs `deinit`, too.
+    do { try fill(memory) } catch {
+      memory.deallocate()
       throw error
     }
+    storage = memory
   }
 
   deinit { storage.deallocate() }
