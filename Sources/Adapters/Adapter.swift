@@ -27,6 +27,9 @@ public protocol Adapter: AnyObject {
   /// Takes it out again.
   func deactivate() throws
 
+  /// Whether weights of another making stand in the base's place while the adapter is active; false by default.
+  var substitutesWeights: Bool { get }
+
   /// Computes the change into the weights, which ``unmerge()`` puts back bit for bit. The adapter must not be active.
   ///
   /// - Throws: ``AdapterError`` for a method that no weights can express.
@@ -39,6 +42,9 @@ public protocol Adapter: AnyObject {
 
   /// What PEFT prints in place of the layer at `path`; nil, which is the default, where the adapter does nothing.
   func printedLayer(at path: String) -> PrintedLayer?
+
+  /// What PEFT prints behind the base, of what its layers share; nothing by default.
+  var printedShared: [PrintedLayer.Slot] { get }
 
   /// What PEFT prints beside the base (`prompt_encoder`), for methods that leave its layers alone; nil by default.
   var printedEncoder: PrintedModule? { get }
@@ -82,6 +88,8 @@ public protocol Adapter: AnyObject {
 
 extension Adapter {
   public func printedLayer(at path: String) -> PrintedLayer? { nil }
+  public var substitutesWeights: Bool { false }
+  public var printedShared: [PrintedLayer.Slot] { [] }
   public var printedEncoder: PrintedModule? { nil }
   public var storedTensors: [AdapterTensor] { parameters.map { AdapterTensor(key: $0.key, $0.parameter) } }
   public var basePrefix: String { AdapterTensor.prefix }

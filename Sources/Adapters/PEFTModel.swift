@@ -362,6 +362,7 @@ public final class PEFTModel {
     }
     let names = names ?? activeAdapters
     try check(names)
+    try checkOrder(ofMerging: names)
     activeBeforeMerging = activeAdapters
     try setAdapters([])
     do {
@@ -374,6 +375,18 @@ public final class PEFTModel {
     } catch {
       try unmergeAdapter()
       throw error
+    }
+  }
+
+  /// While it is active, an adapter that puts another weight in the base's place does so beneath all others. Merged after one that
+  /// turns or scales the weight, it would not.
+  private func checkOrder(ofMerging names: [String]) throws {
+    for (index, name) in names.enumerated() where try entry(name).adapter.substitutesWeights {
+      guard let other = try names[..<index].first(where: { !(try entry($0).configuration is LoRAConfig) })
+      else { continue }
+      throw AdapterError(
+        "The adapter `\(name)` stands on a base of its own making (LoftQ), which cannot be merged after `\(other)`. Name \(name) first."
+      )
     }
   }
 

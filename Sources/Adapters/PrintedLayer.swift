@@ -63,46 +63,44 @@ public struct PrintedLayer {
     around layer: PrintedModule, _ adapters: [(name: String, layer: PrintedLayer)]
   ) -> PrintedModule {
     guard let first = adapters.first?.layer else { return layer }
-    var children: [(name: String, module: PrintedModule)] = [("base_layer", layer)]
-    for slot in first.slots {
-      let contents = adapters.compactMap { name, layer in
-        layer.slots.first { $0.name == slot.name }.map { (name, $0.content) }
-      }
-      switch slot.content {
-      case .module:
-        children.append(
-          (
-            slot.name,
-            .moduleDict(
-              contents.compactMap { name, content in
-                if case .module(let module?) = content { (name, module) } else { nil }
-              })
-          ))
-      case .parameter:
-        children.append(
-          (
-            slot.name,
-            .parameterDict(
-              contents.compactMap { name, content in
-                if case .parameter(let shape?) = content { (name, shape) } else { nil }
-              })
-          ))
-      case .buffer:
-        children.append(
-          (
-            slot.name,
-            .bufferDict(
-              contents.compactMap { name, content in
-                if case .buffer(let shape) = content { (name, shape) } else { nil }
-              })
-          ))
-      }
-    }
-    return PrintedModule(first.name, children: children)
+    return PrintedModule(
+      first.name,
+      children: [("base_layer", layer)]
+        + Slot.dictionaries(first.slots, adapters.map { ($0.name, $0.layer.slots) }))
   }
 }
 
 extension PrintedLayer.Slot {
+  /// A dictionary for each of `slots`, with what each adapter has there under the adapter's name.
+  static func dictionaries(_ slots: [Self], _ adapters: [(name: String, slots: [Self])])
+    -> [(name: String, module: PrintedModule)]
+  {
+    slots.map { slot in
+      let contents = adapters.compactMap { name, slots in
+        slots.first { $0.name == slot.name }.map { (name, $0.content) }
+      }
+      let module: PrintedModule =
+        switch slot.content {
+        case .module:
+          .moduleDict(
+            contents.compactMap { name, content in
+              if case .module(let module?) = content { (name, module) } else { nil }
+            })
+        case .parameter:
+          .parameterDict(
+            contents.compactMap { name, content in
+              if case .parameter(let shape?) = content { (name, shape) } else { nil }
+            })
+        case .buffer:
+          .bufferDict(
+            contents.compactMap { name, content in
+              if case .buffer(let shape) = content { (name, shape) } else { nil }
+            })
+        }
+      return (slot.name, module)
+    }
+  }
+
   /// A slot for each of `names`, in this order, with the parameter of this name or none.
   static func parameters(_ names: [String], _ parameters: [(name: String, parameter: Parameter)])
     -> [PrintedLayer.Slot]
@@ -150,7 +148,10 @@ extension PEFTModel: CustomStringConvertible {
         ]
       ).description
     }
-    let tuner = PrintedModule(type(of: first.configuration).tunerName, children: [("model", tree)])
+    let shared = entries.map { ($0, $1.adapter.printedShared) }
+    let tuner = PrintedModule(
+      type(of: first.configuration).tunerName,
+      children: [("model", tree)] + PrintedLayer.Slot.dictionaries(first.adapter.printedShared, shared))
     return PrintedModule(name, children: [("base_model", tuner)]).description
   }
 }

@@ -63,6 +63,12 @@ import Torch
       expectError("quantized form", "train an adapter") { try one.loadAdapter(adapter.path) }
       return
     }
+    if try adapter.configuration["init_lora_weights"]?.stringValue == "loftq" {
+      expectError("`init_lora_weights: loftq` quantizes the base by itself") {
+        try one.loadAdapter(adapter.path)
+      }
+      return
+    }
     try one.loadAdapter(adapter.path)
     try other.loadAdapter(adapter.path)
     let sequences = try adapter.sequences

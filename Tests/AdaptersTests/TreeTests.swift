@@ -54,7 +54,7 @@ import Testing
       #expect(model.description == entry["tree"]?.stringValue, "\(name)")
       return method.peftType
     }
-    #expect(Set(methods).count == 9)
+    #expect(Set(methods).count == 8)
   }
 
   @Test("a base without adapters is printed as itself")

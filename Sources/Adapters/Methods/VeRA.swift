@@ -150,6 +150,12 @@ final class VeRA: ComposedAdapter {
   }
 
   override var storedTensors: [AdapterTensor] { super.storedTensors + (shared?.storedTensors ?? []) }
+
+  /// The shared matrices once more, behind the model.
+  override var printedShared: [PrintedLayer.Slot] {
+    let slots = targets.first.flatMap { printedLayer(at: $0) }?.slots ?? []
+    return slots.filter { if case .buffer = $0.content { true } else { false } }
+  }
 }
 
 /// The two vectors at one linear layer.

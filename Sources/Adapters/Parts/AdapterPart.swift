@@ -98,6 +98,9 @@ class ComposedAdapter: Adapter {
     return nil
   }
 
+  var substitutesWeights: Bool { parts.contains { $0 is WeightSubstitution } }
+  var printedShared: [PrintedLayer.Slot] { [] }
+
   func prepareTraining(totalSteps: Int) throws { for part in parts { try part.prepareTraining() } }
   func penalty() throws -> Tensor? { nil }
   func didStep(_ step: Int) throws {}

@@ -42,8 +42,9 @@ extension TrainerTests {
         run.arguments.maxSteps = -1
         run.arguments.numTrainEpochs = 2.3
       case .pagedAdamW8Bit, .lion8Bit:
-        // Large enough for states in 8 bits.
-        run.adapter.r = 128
+        // Large enough for states in 8 bits, which a rank of LoRA's cannot be here.
+        run.method = LoHaConfig(
+          LyCORISSettings(r: 128, targets: TargetModules(targetModules: ["q_proj"])))
         run.arguments.optim = OptimizerChoice(twist == .lion8Bit ? "lion_8bit" : "paged_adamw_8bit")!
       case .adafactor: run.arguments.optim = OptimizerChoice("adafactor")!
       case .momentum:

@@ -35,6 +35,8 @@ struct TinyRun {
   var dtype = DType.float32
   var adapter = LoRAConfig(
     r: 4, loraAlpha: 8, targetModules: ["q_proj", "v_proj", "down_proj"], initLoRAWeights: .random)
+  /// Another method than ``adapter``.
+  var method: (any AdapterConfiguration)?
   var rows = randomRows(24)
   var validation: [Datasets.Example]?
   var arguments: TrainingArguments
@@ -54,7 +56,7 @@ struct TinyRun {
     // Products of 32 columns: waking a second thread takes longer than what it would do.
     Engine.threadCount = 1
     try RandomState.seed(99)
-    return try PEFTModel(AutoModelForCausalLM.fromPretrained(tinyBase(base), dtype: dtype), adapter)
+    return try PEFTModel(AutoModelForCausalLM.fromPretrained(tinyBase(base), dtype: dtype), method ?? adapter)
   }
 
   /// A fresh model and a trainer for it.
