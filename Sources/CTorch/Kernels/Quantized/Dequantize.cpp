@@ -3,6 +3,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "../ConstData.h"
 #include "../Parallel.h"
 #include "../SIMD/Variant.h"
 #include "CodeTables.h"
@@ -42,10 +43,10 @@ QuantizedView::QuantizedView(const QuantizedMatrix& m)
       codes(static_cast<const uint8_t*>(m.codes.const_data_ptr())),
       block(blockShape(m.encoding)),
       blockIndex(m.blockSize),
-      constants(m.constants.defined() && !m.nestedConstants.defined() ? m.constants.const_data_ptr<float>() : nullptr),
-      constantCodes(m.nestedConstants.defined() ? m.constants.const_data_ptr<uint8_t>() : nullptr),
-      nestedConstants(m.nestedConstants.defined() ? m.nestedConstants.const_data_ptr<float>() : nullptr),
-      nestedTable(m.nestedConstants.defined() ? m.nestedTable.const_data_ptr<float>() : nullptr),
+      constants(m.constants.defined() && !m.nestedConstants.defined() ? constData<float>(m.constants) : nullptr),
+      constantCodes(m.nestedConstants.defined() ? constData<uint8_t>(m.constants) : nullptr),
+      nestedConstants(m.nestedConstants.defined() ? constData<float>(m.nestedConstants) : nullptr),
+      nestedTable(m.nestedConstants.defined() ? constData<float>(m.nestedTable) : nullptr),
       nestedOffset(static_cast<float>(m.nestedOffset)),
       nestedIndex(m.nestedBlockSize) {}
 
@@ -134,7 +135,7 @@ at::Tensor selectRows(const QuantizedMatrix& m, const at::Tensor& indices, at::S
               indices.toString(), indices.sizes());
   if (!m.codes.device().is_cpu()) return dequantizeTwin(m, dtype).index_select(0, indices);
   const auto chosen = indices.contiguous();
-  const int64_t* index = chosen.const_data_ptr<int64_t>();
+  const int64_t* index = constData<int64_t>(chosen);
   for (int64_t i = 0; i < chosen.numel(); ++i)
     TORCH_CHECK_INDEX(index[i] >= 0 && index[i] < m.rows, "there is no row ", index[i], " in a table of ", m.rows);
   const auto output =
@@ -176,7 +177,7 @@ at::Tensor fewTokensProduct(const at::Tensor& x, const std::vector<QuantizedMatr
   }
   const int64_t tokens = x.size(0), columns = x.size(1);
   const auto wide = x.to(at::kFloat).contiguous();
-  const float* vectors = wide.const_data_ptr<float>();
+  const float* vectors = constData<float>(wide);
   const auto output = at::empty({tokens, rows}, x.options());
   const auto buffers = at::empty({threadCount(), columns}, x.options());
   int64_t first = 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "../ConstData.h"
 #include "../Parallel.h"
 #include "../SIMD/Variant.h"
 #include "CodeTables.h"
@@ -48,9 +49,9 @@ at::Tensor encodeBlocks(const at::Tensor& values, int64_t blockSize, const std::
       const int64_t first = block * blockSize, size = std::min(blockSize, count - first);
       constant[block] =
           values.scalar_type() == at::kFloat
-              ? GRAFT_DISPATCH(encodeBlockFloat, values.const_data_ptr<float>() + first, size, size == blockSize,
+              ? GRAFT_DISPATCH(encodeBlockFloat, constData<float>(values) + first, size, size == blockSize,
                                bounds.data(), static_cast<int64_t>(bounds.size()), ranks.data())
-              : GRAFT_DISPATCH(encodeBlockBFloat16, values.const_data_ptr<at::BFloat16>() + first, size,
+              : GRAFT_DISPATCH(encodeBlockBFloat16, constData<at::BFloat16>(values) + first, size,
                                size == blockSize, bounds.data(), static_cast<int64_t>(bounds.size()), ranks.data());
       store(first, size, ranks.data());
     }
@@ -93,7 +94,7 @@ std::tuple<at::Tensor, at::Tensor> quantizeBlockwise(const at::Tensor& values, c
   const auto codes = at::empty({numbers.numel()}, at::kByte);
   uint8_t* bytes = codes.data_ptr<uint8_t>();
   const auto constants = encodeBlocks(
-      numbers, blockSize, middles(table.const_data_ptr<float>(), 256),
+      numbers, blockSize, middles(constData<float>(table), 256),
       [&](int64_t first, int64_t count, const uint8_t* ranks) { std::copy(ranks, ranks + count, bytes + first); });
   return {codes, constants};
 }
