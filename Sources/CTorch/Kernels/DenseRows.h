@@ -17,6 +17,7 @@ class DenseRows final : public TileSource {
 
   int64_t rows() const override { return matrix_.size(0); }
   int64_t columns() const override { return matrix_.size(1); }
+  Memory memory() const override { return {numbers_, stride_, matrix_.scalar_type()}; }
 
   void read(int64_t row, int64_t rows, int64_t column, int64_t columns, float* to) const override {
     copy(row, rows, column, columns, to);

@@ -20,17 +20,19 @@ inline int64_t productWordDepth() {
   return ProductUnit<T>::Unit::depth;
 }
 
-/// Packs a tile with the depth along its rows: its 16 rows are 16 columns of the result, `count` numbers deep.
+/// Packs a tile, of rows `stride` apart, with the depth along them: its 16 rows are 16 columns of the result, `count` numbers deep.
 template <class Unit, class T>
-GRAFT_INLINE void packAlong(const T* tile, int64_t count, float* to) {
+GRAFT_INLINE void packAlong(const T* tile, int64_t stride, int64_t count, float* to) {
   const int64_t steps = (count + Unit::depth - 1) / Unit::depth;
   if constexpr (Unit::depth == 1 && sizeof(T) == 2) {
     float wide[tileSourceRows * tileSourceColumns];
-    for (int64_t i = 0; i < tileSourceRows * tileSourceColumns; i += lanes) store(wide + i, load(tile + i));
-    return packAlong<Unit>(static_cast<const float*>(wide), count, to);
+    for (int64_t row = 0; row < tileSourceRows; ++row)
+      for (int64_t i = 0; i < tileSourceColumns; i += lanes)
+        store(wide + row * tileSourceColumns + i, load(tile + row * stride + i));
+    return packAlong<Unit>(static_cast<const float*>(wide), tileSourceColumns, count, to);
   } else {
     const auto* words = reinterpret_cast<const uint32_t*>(tile);
-    constexpr int64_t row = tileSourceColumns / Unit::depth;
+    const int64_t row = stride / Unit::depth;
     for (int64_t step = 0; step < steps; step += lanes) {
       auto* target = reinterpret_cast<uint32_t*>(to) + step * panelColumns;
       if (step + lanes <= steps) {
@@ -45,17 +47,17 @@ GRAFT_INLINE void packAlong(const T* tile, int64_t count, float* to) {
   }
 }
 
-/// Packs a tile with the depth down its rows, of which there are `count`: its 32 columns are those of a panel.
+/// Packs a tile, of rows `stride` apart, with the depth down them, of which there are `count`: its 32 columns are those of a panel.
 template <class Unit, class T>
-GRAFT_INLINE void packDownwards(const T* tile, int64_t count, float* to) {
+GRAFT_INLINE void packDownwards(const T* tile, int64_t stride, int64_t count, float* to) {
   if constexpr (Unit::depth == 1) {
     for (int64_t row = 0; row < count; ++row)
       for (int64_t i = 0; i < panelColumns; i += lanes)
-        store(to + row * panelColumns + i, load(tile + row * tileSourceColumns + i));
+        store(to + row * panelColumns + i, load(tile + row * stride + i));
   } else {
     for (int64_t row = 0; row < count; row += 2, to += panelColumns) {
-      const Words a = loadBits<Words>(tile + row * tileSourceColumns),
-                  b = loadBits<Words>(tile + (row + 1) * tileSourceColumns);
+      const Words a = loadBits<Words>(tile + row * stride),
+                  b = loadBits<Words>(tile + (row + 1) * stride);
       const Words even = (a & 0xffffu) | (b << 16), odd = (a >> 16) | (b & 0xffff0000u);
       storeBits(to, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
       storeBits(to + lanes,
@@ -82,6 +84,11 @@ inline void packPanels(const ProductOperand<T>& operand, DepthRange range, int64
   using Unit = typename ProductUnit<T>::Unit;
   alignas(64) T tile[tileSourceRows * tileSourceColumns];
   const auto& right = *operand.right;
+  const auto memory = right.memory();
+  // Words begin where rows do.
+  const T* const numbers = memory.type == c10::CppTypeToScalarType<T>::value && memory.stride % Unit::depth == 0
+                               ? static_cast<const T*>(memory.numbers)
+                               : nullptr;
   const int64_t begin = first - operand.firstColumn;
   const int64_t steps = (range.end - range.begin + Unit::depth - 1) / Unit::depth;
   if (operand.transposed) {
@@ -96,9 +103,13 @@ inline void packPanels(const ProductOperand<T>& operand, DepthRange range, int64
         }
         for (int64_t k = range.begin; k < range.end; k += tileSourceColumns, target += tileSourceColumns / Unit::depth * panelColumns) {
           const int64_t count = range.end - k < tileSourceColumns ? range.end - k : tileSourceColumns;
+          if (numbers && axis.count == tileSourceRows && count == tileSourceColumns) {
+            packAlong<Unit>(numbers + row * memory.stride + k, memory.stride, count, target);
+            continue;
+          }
           if (axis.count < tileSourceRows || count < tileSourceColumns) __builtin_memset(tile, 0, sizeof tile);
           right.read(row + axis.skipped, axis.count, k, count, tile + axis.skipped * tileSourceColumns);
-          packAlong<Unit>(static_cast<const T*>(tile), count, target);
+          packAlong<Unit>(static_cast<const T*>(tile), tileSourceColumns, count, target);
         }
       }
     return;
@@ -109,10 +120,14 @@ inline void packPanels(const ProductOperand<T>& operand, DepthRange range, int64
     for (int64_t panel = 0; panel < panels; ++panel) {
       const int64_t column = begin + panel * panelColumns;
       const TileAxis axis(column, tileSourceColumns, right.columns());
+      float* const target = to + panel * toPanel + (k - range.begin) / Unit::depth * panelColumns;
+      if (numbers && count == tileSourceRows && axis.count == tileSourceColumns) {
+        packDownwards<Unit>(numbers + k * memory.stride + column, memory.stride, count, target);
+        continue;
+      }
       if (count < tileSourceRows || axis.count < tileSourceColumns) __builtin_memset(tile, 0, sizeof tile);
       if (axis.count > 0) right.read(k, count, column + axis.skipped, axis.count, tile + axis.skipped);
-      packDownwards<Unit>(static_cast<const T*>(tile), count,
-                          to + panel * toPanel + (k - range.begin) / Unit::depth * panelColumns);
+      packDownwards<Unit>(static_cast<const T*>(tile), tileSourceColumns, count, target);
     }
   }
 }
