@@ -43,6 +43,8 @@ public final class Trainer {
   private var lastSavedStep = -1
   private var isPrepared = false
   private var clock = StepClock()
+  /// The most tokens of one pass, from the model as it is trained.
+  private var tokensPerPass = Int.max
 
   /// - Throws: ``TrainingError``, `ConfigurationError` or `DataError` for arguments and data that cannot be trained with.
   public init(
@@ -158,6 +160,8 @@ public final class Trainer {
     var lossCount = 0
 
     model.isTraining = true
+    tokensPerPass = try arguments.maxTokensPerPass(
+      model, on: model.base.device.kind, elementSize: model.base.inputEmbedding.weight.value.dtype.byteCount)
     defer { model.isTraining = false }
     // The evaluation before the first step, or the one that the interruption of this run cut short.
     if state.evaluationIsDue { try evaluateAndSave() }
@@ -245,9 +249,7 @@ public final class Trainer {
       guard loss.isFinite else { throw lossIsNotFinite(loss) }
       try (scale.map { try sum * $0 } ?? sum).backward()
     }
-    let limit = try arguments.maxTokensPerPass(
-      model, on: model.base.device.kind, elementSize: model.base.inputEmbedding.weight.value.dtype.byteCount)
-    let passes = window.flatMap { $0.split(maxTokens: limit) }
+    let passes = window.flatMap { $0.split(maxTokens: tokensPerPass) }
     // The sum over nothing depends on no parameter, so that there is nothing to go back through.
     for pass in passes where objective.weight(of: pass) > 0 { try add(objective.lossSum(model, pass)) }
     // Once a window, and of the weight that it has beside the mean loss.
