@@ -412,15 +412,3 @@ public final class PEFTModel {
     return base
   }
 }
-
-extension Int {
-  /// With commas between thousands.
-  fileprivate var grouped: String {
-    var result = ""
-    for (index, digit) in String(self).reversed().enumerated() {
-      if index > 0, index % 3 == 0 { result.append(",") }
-      result.append(digit)
-    }
-    return String(result.reversed())
-  }
-}

@@ -87,18 +87,18 @@ struct ModelReport {
     var lines = [tree, ""]
     lines.append(
       "architecture   \(architecture) (\(source.family.modelType)), \(source.url.path)")
-    lines.append("parameters     \(Self.grouped(parameterCount))\(tiesEmbeddings ? ", embeddings tied" : "")")
+    lines.append("parameters     \(parameterCount.grouped)\(tiesEmbeddings ? ", embeddings tied" : "")")
     lines.append("weights        \(dtype.torchName), \(Self.size(weightBytes)) of memory")
     if let labels {
       let names = labels.names.prefix(10).joined(separator: ", ") + (labels.count > 10 ? ", …" : "")
       lines.append("labels         \(labels.count): \(names)")
     }
-    lines.append("vocabulary     \(Self.grouped(vocabularySize)) tokens")
-    lines.append("context        \(Self.grouped(contextLength)) tokens")
+    lines.append("vocabulary     \(vocabularySize.grouped) tokens")
+    lines.append("context        \(contextLength.grouped) tokens")
     for adapter in adapters {
       lines.append("")
       lines.append(
-        "adapter \(adapter.name): \(adapter.method), \(Self.grouped(adapter.parameterCount)) parameters, "
+        "adapter \(adapter.name): \(adapter.method), \(adapter.parameterCount.grouped) parameters, "
           + "\(Self.size(4 * adapter.parameterCount)) in float32")
       let width = adapter.targets.map(\.module.count).max() ?? 0
       for target in adapter.targets {
@@ -146,17 +146,6 @@ struct ModelReport {
       "name": .string(adapter.name), "method": .string(adapter.method),
       "parameters": .integer(adapter.parameterCount), "targets": .object(targets),
     ]
-  }
-
-  /// With commas between thousands, as PEFT prints counts.
-  private static func grouped(_ number: Int) -> String {
-    var digits = Substring(String(number))
-    var groups: [Substring] = []
-    while !digits.isEmpty {
-      groups.insert(digits.suffix(3), at: 0)
-      digits = digits.dropLast(3)
-    }
-    return groups.joined(separator: ",")
   }
 
   private static func size(_ bytes: Int) -> String {

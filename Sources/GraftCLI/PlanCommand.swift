@@ -66,12 +66,12 @@ struct PlanCommand: AsyncParsableCommand {
     let plan = result.plan
     let notes = [
       "weights":
-        "\(grouped(plan.allParameters - plan.trainableParameters)) parameters, \(result.format.name)",
-      "adapter": "\(grouped(plan.trainableParameters)) parameters, float32",
+        "\((plan.allParameters - plan.trainableParameters).grouped) parameters, \(result.format.name)",
+      "adapter": "\(plan.trainableParameters.grouped) parameters, float32",
       "optimizer": plan.isPaged ? "in a file's pages, which may leave memory" : "",
-      "activations": "the largest batch: \(grouped(plan.batch.tokens)) tokens"
+      "activations": "the largest batch: \(plan.batch.tokens.grouped) tokens"
         + (result.isMeasuredBatch ? "" : ", every row of the greatest length"),
-      "workspace": "logits at \(grouped(plan.batch.supervised)) supervised tokens, gradients on their way",
+      "workspace": "logits at \(plan.batch.supervised.grouped) supervised tokens, gradients on their way",
       "program": "program, engine and rows",
     ]
     var lines = plan.parts.map { name, bytes in
@@ -116,14 +116,4 @@ struct PlanCommand: AsyncParsableCommand {
   }
 
   private static func size(_ bytes: Int) -> String { String(format: "%9.3f GB", Double(bytes) / 1e9) }
-
-  private static func grouped(_ number: Int) -> String {
-    var digits = Substring(String(number))
-    var groups: [Substring] = []
-    while !digits.isEmpty {
-      groups.insert(digits.suffix(3), at: 0)
-      digits = digits.dropLast(3)
-    }
-    return groups.joined(separator: ",")
-  }
 }
