@@ -50,21 +50,21 @@ struct GGUFCursor {
   }
 
   mutating func value(type: UInt32, of key: String) throws -> GGUFValue {
-    switch type {
-    case 0: .uint8(try integer())
-    case 1: .int8(try integer())
-    case 2: .uint16(try integer())
-    case 3: .int16(try integer())
-    case 4: .uint32(try integer())
-    case 5: .int32(try integer())
-    case 6: .float32(Float(bitPattern: try integer()))
-    case 7: .bool(try bool(of: key))
-    case 8: .string(try string("the value of \(quoted(key))"))
-    case 9: .array(try array(of: key, depth: 1))
-    case 10: .uint64(try integer())
-    case 11: .int64(try integer())
-    case 12: .float64(Double(bitPattern: try integer()))
-    default: throw unknown(type, key)
+    switch GGUFType(rawValue: type) {
+    case .uint8: .uint8(try integer())
+    case .int8: .int8(try integer())
+    case .uint16: .uint16(try integer())
+    case .int16: .int16(try integer())
+    case .uint32: .uint32(try integer())
+    case .int32: .int32(try integer())
+    case .float32: .float32(Float(bitPattern: try integer()))
+    case .bool: .bool(try bool(of: key))
+    case .string: .string(try string("the value of \(quoted(key))"))
+    case .array: .array(try array(of: key, depth: 1))
+    case .uint64: .uint64(try integer())
+    case .int64: .int64(try integer())
+    case .float64: .float64(Double(bitPattern: try integer()))
+    case nil: throw unknown(type, key)
     }
   }
 
@@ -74,25 +74,25 @@ struct GGUFCursor {
         url, "the metadata \(quoted(key)) nests arrays more than \(Self.maximumDepth) deep")
     }
     let type: UInt32 = try integer()
-    switch type {
-    case 0: return .uint8(try integers(of: key))
-    case 1: return .int8(try integers(of: key))
-    case 2: return .uint16(try integers(of: key))
-    case 3: return .int16(try integers(of: key))
-    case 4: return .uint32(try integers(of: key))
-    case 5: return .int32(try integers(of: key))
-    case 6: return .float32(try integers(of: key).map { Float(bitPattern: $0) })
-    case 7: return .bool(try elements(of: key, minimumSize: 1) { cursor in try cursor.bool(of: key) })
-    case 8:
+    switch GGUFType(rawValue: type) {
+    case .uint8: return .uint8(try integers(of: key))
+    case .int8: return .int8(try integers(of: key))
+    case .uint16: return .uint16(try integers(of: key))
+    case .int16: return .int16(try integers(of: key))
+    case .uint32: return .uint32(try integers(of: key))
+    case .int32: return .int32(try integers(of: key))
+    case .float32: return .float32(try integers(of: key).map { Float(bitPattern: $0) })
+    case .bool: return .bool(try elements(of: key, minimumSize: 1) { cursor in try cursor.bool(of: key) })
+    case .string:
       let what = "an element of \(quoted(key))"
       return .string(try elements(of: key, minimumSize: 8) { cursor in try cursor.string(what) })
-    case 9:
+    case .array:
       return .array(
         try elements(of: key, minimumSize: 12) { cursor in try cursor.array(of: key, depth: depth + 1) })
-    case 10: return .uint64(try integers(of: key))
-    case 11: return .int64(try integers(of: key))
-    case 12: return .float64(try integers(of: key).map { Double(bitPattern: $0) })
-    default: throw unknown(type, key)
+    case .uint64: return .uint64(try integers(of: key))
+    case .int64: return .int64(try integers(of: key))
+    case .float64: return .float64(try integers(of: key).map { Double(bitPattern: $0) })
+    case nil: throw unknown(type, key)
     }
   }
 

@@ -128,3 +128,8 @@ extension GGUFValue {
     }
   }
 }
+
+/// The numbers by which GGUF files name the types of metadata.
+enum GGUFType: UInt32 {
+  case uint8, int8, uint16, int16, uint32, int32, float32, bool, string, array, uint64, int64, float64
+}

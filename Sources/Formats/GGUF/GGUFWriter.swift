@@ -104,87 +104,66 @@ private struct GGUFBytes {
   }
 
   mutating func append(_ value: GGUFValue) {
-    append(value.typeNumber)
     switch value {
-    case .uint8(let number): append(number)
-    case .int8(let number): append(number)
-    case .uint16(let number): append(number)
-    case .int16(let number): append(number)
-    case .uint32(let number): append(number)
-    case .int32(let number): append(number)
-    case .float32(let number): append(number.bitPattern)
-    case .bool(let flag): append(UInt8(flag ? 1 : 0))
-    case .string(let text): append(text)
-    case .array(let array): append(array)
-    case .uint64(let number): append(number)
-    case .int64(let number): append(number)
-    case .float64(let number): append(number.bitPattern)
+    case .uint8(let number): append(.uint8, number)
+    case .int8(let number): append(.int8, number)
+    case .uint16(let number): append(.uint16, number)
+    case .int16(let number): append(.int16, number)
+    case .uint32(let number): append(.uint32, number)
+    case .int32(let number): append(.int32, number)
+    case .float32(let number): append(.float32, number.bitPattern)
+    case .bool(let flag): append(.bool, UInt8(flag ? 1 : 0))
+    case .string(let text):
+      append(GGUFType.string.rawValue)
+      append(text)
+    case .array(let array):
+      append(GGUFType.array.rawValue)
+      append(array)
+    case .uint64(let number): append(.uint64, number)
+    case .int64(let number): append(.int64, number)
+    case .float64(let number): append(.float64, number.bitPattern)
     }
   }
 
   private mutating func append(_ array: GGUFArray) {
-    append(array.typeNumber)
-    append(UInt64(array.count))
     switch array {
-    case .uint8(let numbers): append(numbers)
-    case .int8(let numbers): for number in numbers { append(number) }
-    case .uint16(let numbers): for number in numbers { append(number) }
-    case .int16(let numbers): for number in numbers { append(number) }
-    case .uint32(let numbers): for number in numbers { append(number) }
-    case .int32(let numbers): for number in numbers { append(number) }
-    case .float32(let numbers): for number in numbers { append(number.bitPattern) }
-    case .bool(let flags): append(flags.map { $0 ? 1 : 0 })
-    case .string(let texts): for text in texts { append(text) }
-    case .array(let arrays): for array in arrays { append(array) }
-    case .uint64(let numbers): for number in numbers { append(number) }
-    case .int64(let numbers): for number in numbers { append(number) }
-    case .float64(let numbers): for number in numbers { append(number.bitPattern) }
+    case .uint8(let numbers): append(.uint8, elements: numbers)
+    case .int8(let numbers): append(.int8, elements: numbers)
+    case .uint16(let numbers): append(.uint16, elements: numbers)
+    case .int16(let numbers): append(.int16, elements: numbers)
+    case .uint32(let numbers): append(.uint32, elements: numbers)
+    case .int32(let numbers): append(.int32, elements: numbers)
+    case .float32(let numbers): append(.float32, elements: numbers.map(\.bitPattern))
+    case .bool(let flags): append(.bool, elements: flags.map { UInt8($0 ? 1 : 0) })
+    case .string(let texts):
+      begin(.string, texts.count)
+      for text in texts { append(text) }
+    case .array(let arrays):
+      begin(.array, arrays.count)
+      for array in arrays { append(array) }
+    case .uint64(let numbers): append(.uint64, elements: numbers)
+    case .int64(let numbers): append(.int64, elements: numbers)
+    case .float64(let numbers): append(.float64, elements: numbers.map(\.bitPattern))
     }
+  }
+
+  private mutating func append(_ type: GGUFType, _ number: some FixedWidthInteger) {
+    append(type.rawValue)
+    append(number)
+  }
+
+  private mutating func append(_ type: GGUFType, elements: [some FixedWidthInteger]) {
+    begin(type, elements.count)
+    for element in elements { append(element) }
+  }
+
+  /// What stands before the elements of an array.
+  private mutating func begin(_ type: GGUFType, _ count: Int) {
+    append(type.rawValue)
+    append(UInt64(count))
   }
 
   mutating func pad(to count: Int) { values += [UInt8](repeating: 0, count: count - values.count) }
-}
-
-extension GGUFValue {
-  /// GGUF's number of the value's type.
-  fileprivate var typeNumber: UInt32 {
-    switch self {
-    case .uint8: 0
-    case .int8: 1
-    case .uint16: 2
-    case .int16: 3
-    case .uint32: 4
-    case .int32: 5
-    case .float32: 6
-    case .bool: 7
-    case .string: 8
-    case .array: 9
-    case .uint64: 10
-    case .int64: 11
-    case .float64: 12
-    }
-  }
-}
-
-extension GGUFArray {
-  /// GGUF's number of the elements' type.
-  fileprivate var typeNumber: UInt32 {
-    switch self {
-    case .uint8: 0
-    case .int8: 1
-    case .uint16: 2
-    case .int16: 3
-    case .uint32: 4
-    case .int32: 5
-    case .float32: 6
-    case .bool: 7
-    case .string: 8
-    case .array: 9
-    case .uint64: 10
-    case .int64: 11
-    case .float64: 12
-    }
-  }
 }
 
 extension GGMLType {
