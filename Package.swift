@@ -107,7 +107,7 @@ let package = Package(
       name: "GenerationTests",
       dependencies: ["Generation", "Models", "Tokenizers", "Formats", "Torch", "JSON"],
       exclude: ["Fixtures"]),
-    .testTarget(name: "GraftCLITests", dependencies: ["GraftCLI", "JSON"]),
+    .testTarget(name: "GraftCLITests", dependencies: ["GraftCLI", "JSON", "TestSupport"]),
     .testTarget(
       name: "TrainingTests",
       dependencies: [

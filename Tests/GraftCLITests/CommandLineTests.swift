@@ -1,40 +1,11 @@
 import Foundation
 import JSON
+import TestSupport
 import Testing
 
 /// Runs of the program as a user starts it.
 @Suite("Command line")
 struct CommandLineTests {
-  struct Outcome {
-    var code: Int32
-    var output: String
-    var messages: String
-  }
-
-  /// The program that was built beside these tests.
-  static let program: URL = {
-    let tests = URL(filePath: CommandLine.arguments[0]).resolvingSymlinksInPath()
-    return tests.deletingLastPathComponent().appending(path: "graft")
-  }()
-
-  private func graft(_ arguments: [String], in folder: URL? = nil) throws -> Outcome {
-    let process = Process()
-    process.executableURL = Self.program
-    process.arguments = arguments
-    process.currentDirectoryURL = folder
-    let (output, messages) = (Pipe(), Pipe())
-    process.standardOutput = output
-    process.standardError = messages
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
-    let result = try output.fileHandleForReading.readToEnd() ?? Data()
-    let errors = try messages.fileHandleForReading.readToEnd() ?? Data()
-    process.waitUntilExit()
-    return Outcome(
-      code: process.terminationStatus, output: String(decoding: result, as: UTF8.self),
-      messages: String(decoding: errors, as: UTF8.self))
-  }
-
   private func folder(_ files: [String: String]) throws -> URL {
     let url = FileManager.default.temporaryDirectory.appending(path: "graft-cli-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
@@ -51,7 +22,7 @@ struct CommandLineTests {
 
   @Test("every command has help with an example", arguments: commands)
   func help(command: String) throws {
-    let outcome = try graft(command.split(separator: " ").map(String.init) + ["--help"])
+    let outcome = try Program.run(command.split(separator: " ").map(String.init) + ["--help"])
     #expect(outcome.code == 0)
     #expect(outcome.output.contains("EXAMPLE"))
     #expect(outcome.output.contains("graft \(command)"))
@@ -65,23 +36,23 @@ struct CommandLineTests {
     let place = try folder([:])
     defer { try? FileManager.default.removeItem(at: place) }
     let parts = ["one", "two"].map { fixtures.appending(path: "combinations/\($0)").path }
-    let combined = try graft(
+    let combined = try Program.run(
       ["combine"] + parts + [
         "--weights", "1,-0.5", "--combination-type", "ties_svd", "--density", "0.5", "--output", "both",
       ], in: place)
     #expect(combined.code == 0 && combined.output.contains("rank 2"), "\(combined)")
     #expect(FileManager.default.fileExists(atPath: place.appending(path: "both/adapter_config.json").path))
-    let again = try graft(["combine"] + parts + ["--output", "both"], in: place)
+    let again = try Program.run(["combine"] + parts + ["--output", "both"], in: place)
     #expect(again.code == 64 && again.messages.contains("not empty"))
-    let sparse = try graft(
+    let sparse = try Program.run(
       ["combine"] + parts + ["--combination-type", "ties", "--output", "other"], in: place)
     #expect(sparse.code == 1 && sparse.messages.contains("`density`"))
     let base = tests.appending(path: "ModelsTests/Fixtures/llama-grouped-query").path
-    let converted = try graft(
+    let converted = try Program.run(
       ["convert", base, "--adapter", fixtures.appending(path: "pissa-llama").path, "--output", "plain"],
       in: place)
     #expect(converted.code == 0 && converted.output.contains("rank 8"), "\(converted)")
-    let plain = try graft(
+    let plain = try Program.run(
       ["convert", base, "--adapter", place.appending(path: "plain").path, "--output", "twice"], in: place)
     #expect(plain.code == 1 && plain.messages.contains("untouched base"))
   }
@@ -93,8 +64,8 @@ struct CommandLineTests {
     let adapter = tests.appending(path: "AdaptersTests/Fixtures/attention").path
     let place = try folder([:])
     defer { try? FileManager.default.removeItem(at: place) }
-    func merge(_ output: String, _ options: [String]) throws -> Outcome {
-      try graft(
+    func merge(_ output: String, _ options: [String]) throws -> Program.Outcome {
+      try Program.run(
         ["merge", base, "--adapter", adapter, "--output", output, "--requantize"] + options, in: place)
     }
     var drifts: [String: Double] = [:]
@@ -131,8 +102,8 @@ struct CommandLineTests {
     let fixtures = tests.appending(path: "AdaptersTests/Fixtures")
     let place = try folder([:])
     defer { try? FileManager.default.removeItem(at: place) }
-    func export(_ adapter: String, _ options: [String] = []) throws -> Outcome {
-      try graft(
+    func export(_ adapter: String, _ options: [String] = []) throws -> Program.Outcome {
+      try Program.run(
         ["export", base, "--adapter", fixtures.appending(path: adapter).path, "--output", "a.gguf"] + options,
         in: place)
     }
@@ -144,7 +115,7 @@ struct CommandLineTests {
     #expect(try Data(contentsOf: place.appending(path: "a.gguf")).starts(with: Array("GGUF".utf8)))
     let again = try export("attention")
     #expect(again.code == 64 && again.messages.contains("exists"))
-    #expect(try graft(["export", base, "--output", "b.gguf"], in: place).code == 64)
+    #expect(try Program.run(["export", base, "--output", "b.gguf"], in: place).code == 64)
   }
 
   @Test(
@@ -159,7 +130,7 @@ struct CommandLineTests {
       (["evaluate", "m", "d", "--predictions", "p"], "--generate"), (["engine", "--loud"], "--loud"),
     ])
   func usage(arguments: [String], fragment: String) throws {
-    let outcome = try graft(arguments)
+    let outcome = try Program.run(arguments)
     #expect(outcome.code == 64)
     #expect(outcome.output.isEmpty)
     #expect(outcome.messages.contains(fragment), "\(outcome.messages)")
@@ -167,7 +138,7 @@ struct CommandLineTests {
 
   @Test("the version is a result")
   func version() throws {
-    let outcome = try graft(["--version"])
+    let outcome = try Program.run(["--version"])
     #expect(outcome.code == 0)
     #expect(outcome.output.wholeMatch(of: #/\d+\.\d+\.\d+\n/#) != nil)
   }
@@ -176,7 +147,7 @@ struct CommandLineTests {
   func failure() throws {
     let folder = try folder(["run.yaml": "model_name_or_path: m\ntrain_file: t.json\nlr: 1\n"])
     defer { try? FileManager.default.removeItem(at: folder) }
-    let outcome = try graft(["train", "run.yaml"], in: folder)
+    let outcome = try Program.run(["train", "run.yaml"], in: folder)
     #expect(outcome.code == 1)
     #expect(outcome.output.isEmpty)
     #expect(
@@ -188,7 +159,7 @@ struct CommandLineTests {
   func missingData() throws {
     let folder = try folder(["run.yaml": "model_name_or_path: m\ntrain_file: t.json\n"])
     defer { try? FileManager.default.removeItem(at: folder) }
-    let outcome = try graft(["train", "run.yaml", "--dry-run"], in: folder)
+    let outcome = try Program.run(["train", "run.yaml", "--dry-run"], in: folder)
     #expect(outcome.code == 1)
     #expect(outcome.messages.contains("`train_file` names t.json, which does not exist"))
   }
@@ -197,19 +168,19 @@ struct CommandLineTests {
   func dryRun() throws {
     let folder = try folder(["run.yaml": "model_name_or_path: m\ntrain_file: t.json\n", "t.json": "[]"])
     defer { try? FileManager.default.removeItem(at: folder) }
-    let first = try graft(
+    let first = try Program.run(
       ["train", "run.yaml", "--dry-run", "--set", "r=4", "--set", "learning_rate=1e-4"], in: folder)
     #expect(first.code == 0, "\(first.messages)")
     #expect(first.output.contains("\nr: 4\n") && first.output.contains("\nlearning_rate: 0.0001\n"))
     try first.output.write(to: folder.appending(path: "saved.yaml"), atomically: true, encoding: .utf8)
-    #expect(try graft(["train", "saved.yaml", "--dry-run"], in: folder).output == first.output)
+    #expect(try Program.run(["train", "saved.yaml", "--dry-run"], in: folder).output == first.output)
   }
 
   @Test("data convert writes both files and reports on standard output")
   func dataConvert() throws {
     let folder = try folder(["in.csv": "ask,answer\n" + (1...10).map { "q\($0),a\($0)\n" }.joined()])
     defer { try? FileManager.default.removeItem(at: folder) }
-    let outcome = try graft(
+    let outcome = try Program.run(
       [
         "data", "convert", "in.csv", "--columns", "question=ask,answer", "--train", "7", "--validation", "3",
         "--json",
@@ -227,7 +198,7 @@ struct CommandLineTests {
     let shell = Process()
     shell.executableURL = URL(filePath: "/bin/sh")
     shell.arguments = [
-      "-c", "{ sleep 0.2; \"$0\" engine --verbose; echo code $? >&2; } | true", Self.program.path(),
+      "-c", "{ sleep 0.2; \"$0\" engine --verbose; echo code $? >&2; } | true", Program.url.path(),
     ]
     let messages = Pipe()
     shell.standardError = messages
@@ -239,7 +210,7 @@ struct CommandLineTests {
 
   @Test("the engine describes itself")
   func engine() throws {
-    let outcome = try graft(["engine", "--json"])
+    let outcome = try Program.run(["engine", "--json"])
     #expect(outcome.code == 0, "\(outcome.messages)")
     let report = try JSONValue(parsing: outcome.output)
     #expect(report["loaded_version"]?.stringValue?.hasPrefix("2.") == true)
@@ -252,11 +223,11 @@ struct CommandLineTests {
 
   @Test("inspect prints the tree and counts without loading weights")
   func inspect() throws {
-    let outcome = try graft(["inspect", Self.model])
+    let outcome = try Program.run(["inspect", Self.model])
     #expect(outcome.code == 0, "\(outcome.messages)")
     #expect(outcome.output.hasPrefix("LlamaForCausalLM(\n  (model): LlamaModel(\n"))
     let report = try JSONValue(
-      parsing: graft(["inspect", Self.model, "--json", "--dtype", "bfloat16"]).output)
+      parsing: Program.run(["inspect", Self.model, "--json", "--dtype", "bfloat16"]).output)
     let parameters = try #require(report["parameters"]?.intValue)
     #expect(report["bytes"]?.intValue == 2 * parameters)
     #expect(report["architecture"] == "LlamaForCausalLM")
@@ -265,7 +236,7 @@ struct CommandLineTests {
   @Test("inspect lists what an adapter puts on which modules")
   func inspectAdapter() throws {
     let adapter = Self.fixtures.appending(path: "AdaptersTests/Fixtures/rank-pattern").path
-    let outcome = try graft(["inspect", Self.model, "--adapter", adapter, "--json"])
+    let outcome = try Program.run(["inspect", Self.model, "--adapter", adapter, "--json"])
     #expect(outcome.code == 0, "\(outcome.messages)")
     let part = try #require(JSONValue(parsing: outcome.output)["adapters"]?[0])
     #expect(part["method"] == "LORA")
@@ -279,7 +250,7 @@ struct CommandLineTests {
   @Test("a model that is not there is an error that says where it was looked for")
   func missingModel() throws {
     for command in [["inspect", "no/model"], ["generate", "no/model", "hello"], ["chat", "no/model"]] {
-      let outcome = try graft(command)
+      let outcome = try Program.run(command)
       #expect(outcome.code == 1)
       #expect(outcome.output.isEmpty)
       #expect(outcome.messages.contains("There is no model at") && outcome.messages.contains("no/model"))
@@ -288,17 +259,17 @@ struct CommandLineTests {
 
   @Test("prompts come from one place, and a prompt file is read before the model")
   func prompts() throws {
-    #expect(try graft(["generate", "m", "p", "--prompt", "q"]).code == 64)
+    #expect(try Program.run(["generate", "m", "p", "--prompt", "q"]).code == 64)
     let folder = try folder(["p.jsonl": "{\"words\": \"x\"}\n"])
     defer { try? FileManager.default.removeItem(at: folder) }
-    let outcome = try graft(["generate", "no/model", "--prompt-file", "p.jsonl"], in: folder)
+    let outcome = try Program.run(["generate", "no/model", "--prompt-file", "p.jsonl"], in: folder)
     #expect(outcome.code == 1)
     #expect(outcome.messages.contains("p.jsonl has no column `prompt`"))
   }
 
   @Test("an adapter that was not given cannot be used")
   func unknownAdapter() throws {
-    let outcome = try graft(["generate", Self.model, "p", "--use", "legal"])
+    let outcome = try Program.run(["generate", Self.model, "p", "--use", "legal"])
     #expect(outcome.code == 1)
     #expect(outcome.messages.contains("There is no adapter `legal`"))
   }

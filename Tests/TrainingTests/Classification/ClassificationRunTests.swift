@@ -4,6 +4,7 @@ import Foundation
 import Generation
 import JSON
 import Models
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -89,24 +90,6 @@ extension TrainerTests {
       }
     }
 
-    private func graft(_ arguments: [String]) throws -> (code: Int32, output: String, messages: String) {
-      let process = Process()
-      process.executableURL = graftProgram
-      process.arguments = arguments
-      let (output, messages) = (Pipe(), Pipe())
-      process.standardOutput = output
-      process.standardError = messages
-      process.standardInput = FileHandle.nullDevice
-      try process.run()
-      let result = try output.fileHandleForReading.readToEnd() ?? Data()
-      let errors = try messages.fileHandleForReading.readToEnd() ?? Data()
-      process.waitUntilExit()
-      return (
-        process.terminationStatus, String(decoding: result, as: UTF8.self),
-        String(decoding: errors, as: UTF8.self)
-      )
-    }
-
     @Test("a run learns labels, says how well, and its adapter is used by every command")
     func whole() async throws {
       let folder = try prepare()
@@ -125,7 +108,7 @@ extension TrainerTests {
         #expect(labels == ClassificationLabels(names: ["early", "late"], problemType: .singleLabel))
       }
 
-      let evaluated = try graft(["evaluate", folder.path("run"), folder.path("val.jsonl"), "--json"])
+      let evaluated = try Program.run(["evaluate", folder.path("run"), folder.path("val.jsonl"), "--json"])
       #expect(evaluated.code == 0, "\(evaluated.messages)")
       let report = try JSONValue(parsing: evaluated.output)
       #expect(report["accuracy"]?.doubleValue == accuracy)
@@ -133,7 +116,7 @@ extension TrainerTests {
       #expect(report["f1_macro"] != nil && report["examples"] == 32)
 
       let classify = ["--text", "hhha", "--text", "aaah", "--json"]
-      let classified = try graft(["classify", folder.path("run")] + classify)
+      let classified = try Program.run(["classify", folder.path("run")] + classify)
       #expect(classified.code == 0, "\(classified.messages)")
       let lines = try classified.output.split(separator: "\n").map { try JSONValue(parsing: String($0)) }
       #expect(lines.map { $0["label"]?.stringValue } == ["early", "late"])
@@ -141,14 +124,14 @@ extension TrainerTests {
         let sum = ["early", "late"].compactMap { line["probabilities"]?[$0]?.doubleValue }.reduce(0, +)
         #expect(abs(sum - 1) < 1e-6)
       }
-      let plain = try graft(["classify", folder.path("model"), "hhha", "--adapter", folder.path("run")])
+      let plain = try Program.run(["classify", folder.path("model"), "hhha", "--adapter", folder.path("run")])
       #expect(plain.output.hasPrefix("early 0.") || plain.output.hasPrefix("early 1."), "\(plain)")
       #expect(plain.output.hasSuffix("\thhha\n"))
 
-      let merged = try graft(
+      let merged = try Program.run(
         ["merge", folder.path("model"), "--adapter", folder.path("run"), "--output", folder.path("merged")])
       #expect(merged.code == 0, "\(merged.messages)")
-      let again = try graft(["classify", folder.path("merged")] + classify)
+      let again = try Program.run(["classify", folder.path("merged")] + classify)
       let others = try again.output.split(separator: "\n").map { try JSONValue(parsing: String($0)) }
       #expect(others.map { $0["label"]?.stringValue } == ["early", "late"])
       for (one, other) in zip(lines, others) {
@@ -158,20 +141,21 @@ extension TrainerTests {
         #expect(abs(try #require(a) - (try #require(b))) < 1e-4)
       }
 
-      let inspected = try graft(["inspect", folder.path("run"), "--json"])
+      let inspected = try Program.run(["inspect", folder.path("run"), "--json"])
       let facts = try JSONValue(parsing: inspected.output)
       #expect(facts["architecture"] == "LlamaForSequenceClassification")
       #expect(facts["labels"] == ["early", "late"])
       #expect(facts["adapters"]?[0]?["targets"]?["score"]?["weight"] == [2, 32])
-      #expect(try graft(["inspect", folder.path("run")]).output.contains("labels         2: early, late"))
+      #expect(
+        try Program.run(["inspect", folder.path("run")]).output.contains("labels         2: early, late"))
 
       for model in ["run", "merged"] {
-        let generated = try graft(["generate", folder.path(model), "--raw", "abc"])
+        let generated = try Program.run(["generate", folder.path(model), "--raw", "abc"])
         #expect(generated.code == 1 && generated.messages.contains("graft classify"), "\(generated)")
       }
-      let writer = try graft(["classify", folder.path("model"), "abc"])
+      let writer = try Program.run(["classify", folder.path("model"), "abc"])
       #expect(writer.code == 1 && writer.messages.contains("no head for labels"), "\(writer)")
-      let planned = try graft(["plan", folder.path("run.yaml"), "--json"])
+      let planned = try Program.run(["plan", folder.path("run.yaml"), "--json"])
       #expect(planned.code == 0, "\(planned.messages)")
       #expect(planned.output.contains("\(summary.trainableParameters)"))
     }
@@ -210,7 +194,7 @@ extension TrainerTests {
       #expect(messages.contains { $0 == "labels: 1 number (regression)" }, "\(messages)")
       #expect(try #require(summary.evaluationMetrics?["mse"]) < 0.5)
       #expect(try #require(summary.evaluationMetrics?["spearman"]) > 0.7)
-      let classified = try graft(["classify", folder.path("run"), "hhha", "--json"])
+      let classified = try Program.run(["classify", folder.path("run"), "hhha", "--json"])
       let value = try JSONValue(parsing: classified.output)["values"]?["LABEL_0"]?.doubleValue
       #expect(try #require(value) > 0.5)
     }
@@ -220,7 +204,7 @@ extension TrainerTests {
       let folder = try prepare { $0 ? #"["early", "any"]"# : #"["any"]"# }
       let (_, messages) = try await train(folder)
       #expect(messages.contains { $0 == "labels: 2, any, early (multi_label_classification)" }, "\(messages)")
-      let classified = try graft([
+      let classified = try Program.run([
         "classify", folder.path("run"), "--text", "hhha", "--text", "aaah", "--json",
       ])
       let lines = try classified.output.split(separator: "\n").map { try JSONValue(parsing: String($0)) }
@@ -232,7 +216,7 @@ extension TrainerTests {
       let folder = try prepare()
       let (summary, _) = try await train(
         folder, ["peft_method=prompt_tuning", "num_virtual_tokens=4"], file: "full.yaml")
-      let classified = try graft(["evaluate", folder.path("run"), folder.path("val.jsonl"), "--json"])
+      let classified = try Program.run(["evaluate", folder.path("run"), folder.path("val.jsonl"), "--json"])
       #expect(
         try JSONValue(parsing: classified.output)["accuracy"]?.doubleValue
           == summary.evaluationMetrics?["accuracy"])

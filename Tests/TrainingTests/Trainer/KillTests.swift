@@ -4,6 +4,7 @@ import Formats
 import Foundation
 import JSON
 import Models
+import TestSupport
 import Testing
 import Training
 
@@ -56,7 +57,7 @@ extension TrainerTests {
     private func start(_ folder: TemporaryFolder, _ output: String, resume: Bool = false) throws -> Run {
       var arguments = ["train", folder.path("run.yaml"), "--set", "output_dir=\(folder.path(output))"]
       if resume { arguments.append("--resume") }
-      return try Run(graftProgram, arguments, log: folder.url.appending(path: "\(output).log"))
+      return try Run(Program.url, arguments, log: folder.url.appending(path: "\(output).log"))
     }
 
     private func adapter(_ folder: URL) throws -> [String: [Float]] {

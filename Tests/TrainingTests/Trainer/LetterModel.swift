@@ -29,11 +29,3 @@ func writeLetterModel(to model: URL) throws {
   try Data(#"{"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}"#.utf8)
     .write(to: model.appending(path: "tokenizer_config.json"))
 }
-
-/// The program beside this test bundle.
-let graftProgram: URL = {
-  // macOS: the bundle that holds this code. Linux: the tests are the program that runs.
-  let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
-  let tests = bundle ?? URL(filePath: CommandLine.arguments[0])
-  return tests.deletingLastPathComponent().appending(path: "graft")
-}()
