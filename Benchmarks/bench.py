@@ -28,7 +28,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "Scripts"))
 import python_stack
-from graft_commands import CommandFailed, Graft, metrics
+from graft_commands import CommandFailed, Graft, measured_run, metrics
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = [
@@ -199,33 +199,16 @@ class Bench:
 
     def measure(self, command: list, output: Path) -> dict:
         """Run a training command; its figures from the kernel, the clock and its metrics.jsonl."""
-        log = self.work / "log.txt"
-        with open(log, "w") as sink:
-            start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=self.graft.environment)
-            first, file = None, output / "metrics.jsonl"
-            while True:
-                # wait4 gives this child's own peak memory, and reaps it.
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if first is None and file.exists() and file.stat().st_size > 0:
-                    first = time.perf_counter() - start
-                if pid:
-                    break
-                time.sleep(0.02)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            tail = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
-            raise CommandFailed(f"`{' '.join(command)}` left with status {process.returncode}:\n{tail}")
+        first, peak = measured_run(command, output, self.graft.environment)
         records = metrics(output)
         a = self.arguments
         if len(records) != a.warmup + a.steps:
-            raise CommandFailed(f"{file} has {len(records)} training records where {a.warmup + a.steps} were expected")
+            raise CommandFailed(f"{output}/metrics.jsonl has {len(records)} training records where {a.warmup + a.steps} were expected")
         begin, end = records[a.warmup - 1], records[-1]
-        unit = 1 if sys.platform == "darwin" else 1024
         return {
             "tokens": end["tokens"],
             "tokens_per_second": (end["tokens"] - begin["tokens"]) / (end["seconds"] - begin["seconds"]),
-            "peak_memory": usage.ru_maxrss * unit / 1e9,
+            "peak_memory": peak / 1e9,
             "first_step": first,
             "load": first - records[0]["seconds"],
         }

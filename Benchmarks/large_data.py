@@ -12,13 +12,14 @@ import argparse
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "Scripts"))
+from graft_commands import CommandFailed, Graft, measured_run
+
 WORDS = "the model reads a row of words and learns which one comes next from all that came before it".split()
 
 
@@ -30,27 +31,6 @@ def write_rows(path: Path, count: int) -> None:
             file.write(json.dumps({"prompt": f"Row {index}:", "completion": " " + " ".join(words)}) + "\n")
 
 
-def run(program: Path, configuration: Path, output: Path, environment: dict, cached: bool):
-    """Seconds to the first line of metrics, and the peak resident bytes of the process."""
-    command = [str(program), "train", str(configuration), "--set", f"output_dir={output}", "--set", f"token_cache={json.dumps(cached)}"]
-    with tempfile.TemporaryFile() as log:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        first, metrics = None, output / "metrics.jsonl"
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if first is None and metrics.exists() and metrics.stat().st_size > 0:
-                first = time.perf_counter() - start
-            if pid:
-                break
-            time.sleep(0.02)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0 or first is None:
-            log.seek(0)
-            sys.exit(f"{' '.join(command)} left with status {process.returncode}:\n{log.read().decode(errors='replace')[-2000:]}")
-    return first, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
@@ -58,6 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--graft", type=Path, default=ROOT / "bin" / "graft")
     arguments = parser.parse_args()
+    graft = Graft(arguments.graft)
 
     print("| rows | | to the first step | peak memory | on disk |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="graft-large-data-") as name:
@@ -74,7 +55,13 @@ def main() -> None:
             }))
             for title, cached in (("in memory", False), ("cache made", True), ("cache there", True)):
                 output = work / f"{count} {title}"
-                seconds, peak = run(arguments.graft, configuration, output, environment, cached)
+                command = graft.train_command(configuration, {"output_dir": str(output), "token_cache": cached})
+                try:
+                    seconds, peak = measured_run(command, output, environment)
+                except CommandFailed as error:
+                    sys.exit(str(error))
+                if seconds is None:
+                    sys.exit(f"`{' '.join(command)}` wrote no metrics")
                 disk = sum(file.stat().st_size for file in (work / "cache").rglob("*.tokens")) if cached else 0
                 print(f"| {count:,} | {title} | {seconds:.1f} s | {peak / 1e9:.2f} GB | {disk / 1e9:.2f} GB |", flush=True)
             for file in (work / "cache").rglob("*.tokens"):

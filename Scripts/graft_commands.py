@@ -7,6 +7,9 @@ when a command fails.
 import json
 import os
 import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -86,3 +89,26 @@ def metrics(folder: Path) -> list:
     """The training records of a run's metrics.jsonl."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [record for record in map(json.loads, lines) if "loss" in record]
+
+
+def measured_run(command: list, output: Path, environment: dict) -> tuple:
+    """Run a training command: the seconds from its start to the first line of its metrics.jsonl (None when there was none),
+    and its peak resident memory in bytes, as the kernel counts it."""
+    with tempfile.TemporaryFile() as log:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        first, file = None, output / "metrics.jsonl"
+        while True:
+            # wait4 gives this child's own peak memory, and reaps it.
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if first is None and file.exists() and file.stat().st_size > 0:
+                first = time.perf_counter() - start
+            if pid:
+                break
+            time.sleep(0.02)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            log.seek(0)
+            tail = "\n".join(log.read().decode(errors="replace").strip().splitlines()[-15:])
+            raise CommandFailed(f"`{' '.join(command)}` left with status {process.returncode}:\n{tail}")
+    return first, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

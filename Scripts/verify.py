@@ -238,6 +238,19 @@ def weight_difference(ours, theirs) -> float:
     return max((ours[name].float() - theirs[name].float()).abs().max().item() for name in theirs)
 
 
+def training_configuration(folder: Path, dtype: str) -> Path:
+    """What Graft trains on the rows, which are written beside it."""
+    (folder / "train.json").write_text(json.dumps(ROWS[: STEPS * BATCH]))
+    configuration = folder / "train.yaml"
+    configuration.write_text(json.dumps({  # JSON is YAML
+        "model_name_or_path": str(MODEL), "train_file": str(folder / "train.json"), "dtype": dtype, "device": "cpu",
+        "prompt_column": "question", "response_column": "answer", "lora_dropout": 0.0, "max_length": 512,
+        "per_device_train_batch_size": BATCH, "max_steps": STEPS, "train_sampling_strategy": "sequential",
+        "logging_steps": 1, "save_strategy": "no", **LORA, **TRAINING,
+    }))
+    return configuration
+
+
 def training(bench: Bench):
     """Ten steps of the same rows from the same initial adapter, in Graft and in Trainer + PEFT; then the adapter."""
     import torch
@@ -245,15 +258,7 @@ def training(bench: Bench):
 
     folder = bench.work / "training"
     folder.mkdir()
-    (folder / "train.json").write_text(json.dumps(ROWS[: STEPS * BATCH]))
-    configuration = folder / "train.yaml"
-    settings = {
-        "model_name_or_path": str(MODEL), "train_file": str(folder / "train.json"), "dtype": "float32", "device": "cpu",
-        "prompt_column": "question", "response_column": "answer", "lora_dropout": 0.0, "max_length": 512,
-        "per_device_train_batch_size": BATCH, "max_steps": STEPS, "train_sampling_strategy": "sequential",
-        "logging_steps": 1, "save_strategy": "no", **LORA, **TRAINING,
-    }
-    configuration.write_text(json.dumps(settings))  # JSON is YAML
+    configuration = training_configuration(folder, "float32")
 
     # A learning rate this small leaves every fp32 weight as it was: the adapter that is saved is the initial one.
     bench.graft.train(
@@ -319,15 +324,7 @@ def training_bf16(bench: Bench):
     """The same ten steps in bf16: how far the losses are from those that PEFT has in fp32, beside PEFT's own bf16."""
     folder = bench.work / "training-bf16"
     folder.mkdir()
-    (folder / "train.json").write_text(json.dumps(ROWS[: STEPS * BATCH]))
-    configuration = folder / "train.yaml"
-    settings = {
-        "model_name_or_path": str(MODEL), "train_file": str(folder / "train.json"), "dtype": "bfloat16", "device": "cpu",
-        "prompt_column": "question", "response_column": "answer", "lora_dropout": 0.0, "max_length": 512,
-        "per_device_train_batch_size": BATCH, "max_steps": STEPS, "train_sampling_strategy": "sequential",
-        "logging_steps": 1, "save_strategy": "no", **LORA, **TRAINING,
-    }
-    configuration.write_text(json.dumps(settings))
+    configuration = training_configuration(folder, "bfloat16")
     # The initial adapter, as in `training`: its seed is the same for every type.
     bench.graft.train(
         configuration,
