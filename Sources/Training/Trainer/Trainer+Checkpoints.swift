@@ -72,7 +72,20 @@ extension Trainer {
       "\(checkpointPrefix)\(step)")
   }
 
-  func writeCheckpoint() throws {
+  /// Writes the adapter and everything that going on needs.
+  func saveCheckpoint() throws {
+    guard lastSavedStep != state.globalStep else { return }
+    clock.pause()
+    if state.bestGlobalStep == state.globalStep {
+      state.bestModelCheckpoint = checkpointURL(state.globalStep).path
+    }
+    try writeCheckpoint()
+    clock.resume()
+    lastSavedStep = state.globalStep
+    try rotateCheckpoints()
+  }
+
+  private func writeCheckpoint() throws {
     for (key, parameter) in parameters where try !parameter.value.isAllFinite() {
       throw TrainingError(
         "`\(key)` has values that are no numbers after step \(state.globalStep); nothing was saved over what is good. Lower "
@@ -106,7 +119,7 @@ extension Trainer {
   ///
   /// transformers does the same, but with a limit of 1 it also removes the newest at the end of the run when it is not the
   /// best. Here it stays, so that the run can be made longer.
-  func rotateCheckpoints() throws {
+  private func rotateCheckpoints() throws {
     guard let limit = arguments.saveTotalLimit else { return }
     var checkpoints = Trainer.checkpoints(in: arguments.outputDir)
     while checkpoints.count > max(limit, 1) {
@@ -192,7 +205,8 @@ extension Trainer {
     // A run may go over to another precision, or come from one.
     state.lossScale = lossScale.map { saved.lossScale ?? $0 }
     (state.maxSteps, state.fingerprint) = (maxSteps, fingerprint)
-    markResumed()
+    // An evaluation that is still due changes what the checkpoint says about the best model.
+    lastSavedStep = state.evaluationIsDue ? -1 : state.globalStep
   }
 
   private func savedState(in folder: URL) throws -> TrainerState {
