@@ -34,7 +34,7 @@ public final class ProgressBar: MetricsSink {
   public func record(_ report: SkippedStepReport) {
     switch report.reason {
     case .nothingSupervised:
-      status.print("step \(report.step) updated nothing: no token of its batches carries loss")
+      status.print("step \(report.step) updated nothing: nothing in its batches carries loss")
     case .overflow(let parameter, let lossScale):
       status.print(
         "step \(report.step) updated nothing: the gradient of \(parameter) overflowed float16, the loss times \(lossScale)"
@@ -45,7 +45,7 @@ public final class ProgressBar: MetricsSink {
   public func record(_ report: EvaluationReport) {
     var parts = ["step \(report.step): evaluation loss \(Self.loss(report.loss))"]
     for (name, value) in report.metrics { parts.append("\(name) \(Self.loss(value))") }
-    parts.append("\(report.supervisedTokens) tokens in \(Self.duration(report.seconds))")
+    parts.append("\(report.supervised) \(report.supervisedUnit) in \(Self.duration(report.seconds))")
     status.print(parts.joined(separator: ", "))
   }
 

@@ -9,15 +9,17 @@ public struct StepReport: Sendable, Hashable {
   public var totalSteps: Int
   /// Passes over the data so far.
   public var epoch: Double
-  /// Mean loss of the supervised tokens; NaN when there were none.
+  /// Mean loss of what is supervised; NaN when nothing was.
   public var loss: Double
   public var learningRate: Double
   /// Global norm of the gradients before clipping.
   public var gradientNorm: Double
   /// Tokens processed since the run began, prompts included.
   public var tokens: Int
-  /// Of these, the ones with a label.
-  public var supervisedTokens: Int
+  /// How much was supervised since the run began, in ``supervisedUnit``.
+  public var supervised: Int
+  /// ``Objective/supervisedUnit``: tokens, or examples.
+  public var supervisedUnit: String
   public var tokensPerSecond: Double
   /// Time of training so far, in this process.
   public var seconds: Double
@@ -32,8 +34,8 @@ public struct StepReport: Sendable, Hashable {
 
   public init(
     step: Int, totalSteps: Int, epoch: Double, loss: Double, learningRate: Double, gradientNorm: Double,
-    tokens: Int, supervisedTokens: Int, tokensPerSecond: Double, seconds: Double, secondsLeft: Double? = nil,
-    memory: Int, skippedSteps: Int = 0, lossScale: Double? = nil
+    tokens: Int, supervised: Int, supervisedUnit: String = "tokens", tokensPerSecond: Double, seconds: Double,
+    secondsLeft: Double? = nil, memory: Int, skippedSteps: Int = 0, lossScale: Double? = nil
   ) {
     self.step = step
     self.totalSteps = totalSteps
@@ -42,7 +44,8 @@ public struct StepReport: Sendable, Hashable {
     self.learningRate = learningRate
     self.gradientNorm = gradientNorm
     self.tokens = tokens
-    self.supervisedTokens = supervisedTokens
+    self.supervised = supervised
+    self.supervisedUnit = supervisedUnit
     self.tokensPerSecond = tokensPerSecond
     self.seconds = seconds
     self.secondsLeft = secondsLeft
@@ -55,7 +58,7 @@ public struct StepReport: Sendable, Hashable {
   var values: OrderedDictionary<String, Double> {
     var values: OrderedDictionary<String, Double> = [
       "loss": loss, "learning_rate": learningRate, "grad_norm": gradientNorm, "epoch": epoch,
-      "tokens": Double(tokens), "supervised_tokens": Double(supervisedTokens),
+      "tokens": Double(tokens), "supervised_\(supervisedUnit)": Double(supervised),
       "tokens_per_second": tokensPerSecond, "seconds": seconds, "memory_bytes": Double(memory),
     ]
     if skippedSteps > 0 { values["skipped_steps"] = Double(skippedSteps) }
@@ -87,22 +90,26 @@ public struct EvaluationReport: Sendable, Hashable {
   /// Optimizer steps done when it ran.
   public var step: Int
   public var epoch: Double
-  /// Mean loss of the supervised tokens of the validation data.
+  /// Mean loss of what is supervised in the validation data.
   public var loss: Double
-  /// Supervised tokens it is the mean of.
-  public var supervisedTokens: Int
+  /// Of how much it is the mean, in ``supervisedUnit``.
+  public var supervised: Int
+  /// ``Objective/supervisedUnit``: tokens, or examples.
+  public var supervisedUnit: String
   public var seconds: Double
   /// Other metrics, by name without `eval_`.
   public var metrics: OrderedDictionary<String, Double>
 
   public init(
-    step: Int, epoch: Double, loss: Double, supervisedTokens: Int, seconds: Double,
+    step: Int, epoch: Double, loss: Double, supervised: Int, supervisedUnit: String = "tokens",
+    seconds: Double,
     metrics: OrderedDictionary<String, Double> = [:]
   ) {
     self.step = step
     self.epoch = epoch
     self.loss = loss
-    self.supervisedTokens = supervisedTokens
+    self.supervised = supervised
+    self.supervisedUnit = supervisedUnit
     self.seconds = seconds
     self.metrics = metrics
   }
@@ -110,7 +117,7 @@ public struct EvaluationReport: Sendable, Hashable {
   /// The values to record, by name without `eval_`.
   var values: OrderedDictionary<String, Double> {
     var values: OrderedDictionary<String, Double> = [
-      "loss": loss, "supervised_tokens": Double(supervisedTokens), "seconds": seconds,
+      "loss": loss, "supervised_\(supervisedUnit)": Double(supervised), "seconds": seconds,
     ]
     for (name, value) in metrics { values[name] = value }
     return values

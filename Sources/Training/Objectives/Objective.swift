@@ -13,6 +13,9 @@ public protocol Objective {
   /// How much of `batch` is supervised: what the sum is a sum over.
   func weight(of batch: Batch) -> Int
 
+  /// What ``weight(of:)`` counts, in the plural. Tokens by default.
+  var supervisedUnit: String { get }
+
   /// The summed loss, a scalar in fp32.
   func lossSum(_ model: PEFTModel, _ batch: Batch) throws -> Tensor
 
@@ -49,6 +52,7 @@ extension Objective {
     try lossSum(model, batch).item()
   }
 
+  public var supervisedUnit: String { "tokens" }
   public var metricNames: [String] { [] }
   public func metrics(_ predictions: EvaluationPredictions) -> OrderedDictionary<String, Double> { [:] }
   public var fingerprint: [String: String] { [:] }

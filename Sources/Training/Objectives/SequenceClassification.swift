@@ -23,6 +23,8 @@ public struct SequenceClassification: Objective {
 
   public func weight(of batch: Batch) -> Int { batch.targets.isEmpty ? 0 : batch.sequences }
 
+  public var supervisedUnit: String { "examples" }
+
   public func lossSum(_ model: PEFTModel, _ batch: Batch) throws -> Tensor {
     try lossSum(scores(model, batch), batch)
   }

@@ -9,10 +9,10 @@ import Torch
 public func evaluationLoss(
   _ model: PEFTModel, _ dataset: any ExampleSource, objective: any Objective = CausalLanguageModeling(),
   batchSize: Int = 8, shouldStop: () -> Bool = { false }
-) throws -> (loss: Double, supervisedTokens: Int) {
+) throws -> (loss: Double, supervised: Int) {
   let result = try evaluation(
     of: model, on: dataset, objective: objective, batchSize: batchSize, shouldStop: shouldStop)
-  return (result.loss, result.supervisedTokens)
+  return (result.loss, result.supervised)
 }
 
 /// Mean loss and metrics of an objective on `dataset`, without gradients.
@@ -21,7 +21,7 @@ public func evaluationLoss(
 public func evaluation(
   of model: PEFTModel, on dataset: any ExampleSource, objective: any Objective, batchSize: Int = 8,
   shouldStop: () -> Bool = { false }
-) throws -> (loss: Double, supervisedTokens: Int, metrics: OrderedDictionary<String, Double>) {
+) throws -> (loss: Double, supervised: Int, metrics: OrderedDictionary<String, Double>) {
   var predictions = EvaluationPredictions()
   var sum = 0.0
   var supervised = 0

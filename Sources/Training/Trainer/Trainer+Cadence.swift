@@ -92,7 +92,8 @@ extension Trainer {
     StepReport(
       step: state.globalStep, totalSteps: state.maxSteps, epoch: epochs, loss: loss,
       learningRate: result.learningRate, gradientNorm: result.gradientNorm, tokens: state.tokens,
-      supervisedTokens: state.supervisedTokens, tokensPerSecond: clock.tokensPerSecond,
+      supervised: state.supervisedTokens, supervisedUnit: objective.supervisedUnit,
+      tokensPerSecond: clock.tokensPerSecond,
       seconds: clock.seconds,
       secondsLeft: clock.secondsLeft(steps: state.maxSteps - state.globalStep), memory: ProcessMemory.peak,
       skippedSteps: state.skippedSteps, lossScale: state.lossScale?.factor)

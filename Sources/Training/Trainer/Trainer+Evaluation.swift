@@ -2,7 +2,7 @@ import Adapters
 import Datasets
 
 extension Trainer {
-  /// The mean loss over the supervised tokens of the validation data.
+  /// The mean loss over what is supervised in the validation data.
   ///
   /// - Throws: `CancellationError` when ``shouldStop`` asked for the end.
   public func evaluate() throws -> EvaluationReport {
@@ -21,7 +21,8 @@ extension Trainer {
       metrics[name] = value
     }
     return EvaluationReport(
-      step: state.globalStep, epoch: epochs, loss: result.loss, supervisedTokens: result.supervisedTokens,
+      step: state.globalStep, epoch: epochs, loss: result.loss, supervised: result.supervised,
+      supervisedUnit: objective.supervisedUnit,
       seconds: start.duration(to: .now).inSeconds, metrics: metrics)
   }
 

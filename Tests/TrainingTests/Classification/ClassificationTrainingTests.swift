@@ -78,7 +78,8 @@ extension TrainerTests {
         // fp32 sums in another order, grown by ten steps of Adam.
         #expect(abs(report.loss - expected) < 2e-5 * max(abs(expected), 1), "step \(report.step)")
       }
-      #expect(recorder.steps.last?.supervisedTokens == 2 * losses.count)
+      #expect(recorder.steps.last?.supervised == 2 * losses.count)
+      #expect(recorder.steps.last?.supervisedUnit == "examples")
       let final = try SafetensorsFile(fixture.folder.appending(path: "training.safetensors"))
       let folder = try TemporaryFolder()
       try trainer.model.savePretrained(folder.path(""))

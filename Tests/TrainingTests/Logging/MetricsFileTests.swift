@@ -9,12 +9,12 @@ enum Example {
     StepReport(
       step: step, totalSteps: 1000, epoch: 0.5, loss: loss, learningRate: 2e-4, gradientNorm: 0.75,
       tokens: 4096,
-      supervisedTokens: 1024, tokensPerSecond: 512.5, seconds: 8, secondsLeft: 4321, memory: 3_000_000_000)
+      supervised: 1024, tokensPerSecond: 512.5, seconds: 8, secondsLeft: 4321, memory: 3_000_000_000)
   }
 
   static func evaluation(_ step: Int, loss: Double = 1.25) -> EvaluationReport {
     EvaluationReport(
-      step: step, epoch: 0.5, loss: loss, supervisedTokens: 2048, seconds: 4.5,
+      step: step, epoch: 0.5, loss: loss, supervised: 2048, seconds: 4.5,
       metrics: ["exact_match": 0.875])
   }
 }

@@ -48,7 +48,7 @@ extension TrainerTests {
       var supervised = 0
       for (report, expected) in zip(recorder.steps, document.steps) {
         supervised += expected.supervisedTokens
-        #expect(report.supervisedTokens == supervised)
+        #expect(report.supervised == supervised)
         #expect(relative(report.loss, expected.loss) < lossTolerance, "step \(report.step)")
         #expect(relative(report.gradientNorm, expected.gradNorm) < normTolerance, "step \(report.step)")
         #expect(relative(report.learningRate, expected.learningRate) < 1e-12, "step \(report.step)")
