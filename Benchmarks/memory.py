@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`graft plan` beside the peak that the system counts, over a table of configurations.
 
-    Benchmarks/memory.py MODEL [--steps 3] [--threads 2]
+    Benchmarks/memory.py MODEL [--gguf MODEL.gguf] [--steps 3] [--threads 2]
 
 For each configuration: rows of words as long as max_length, the plan, then a run of a few steps in a process of its own, whose peak
 resident memory is measured from outside. Prints a table in Markdown.
@@ -16,20 +16,70 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "Scripts"))
+from graft_commands import CommandFailed, Graft, measured_run
+
 WORDS = "the model reads a row of words and learns which one comes next from all that came before it".split()
-ATTENTION, LINEAR = "[q_proj, k_proj, v_proj, o_proj]", "all-linear"
-# batch, max_length, rank, targets, further lines
+ATTENTION, LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj"], "all-linear"
+# batch, max_length, rank, targets, further keys
 CONFIGURATIONS = [
     (8, 512, 8, ATTENTION, {}),
     (4, 512, 8, ATTENTION, {}),
     (8, 256, 64, LINEAR, {}),
-    (8, 512, 8, ATTENTION, {"gradient_checkpointing": "true"}),
-    (4, 512, 16, LINEAR, {"lora_dropout": "0.1"}),
-    (2, 1024, 8, LINEAR, {"gradient_checkpointing": "true"}),
+    (8, 512, 8, ATTENTION, {"gradient_checkpointing": True}),
+    (4, 512, 16, LINEAR, {"lora_dropout": 0.1}),
+    (2, 1024, 8, LINEAR, {"gradient_checkpointing": True}),
+    (8, 512, 8, ATTENTION, {"load_in_4bit": True}),
+    (8, 512, 8, ATTENTION, {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}),
+    (8, 512, 8, ATTENTION, {"load_in_8bit": True}),
+]
+# Of the GGUF file.
+PACKED = [
+    (8, 512, 8, ATTENTION, {"gguf_packed": True}),
+    (8, 512, 8, ATTENTION, {"gguf_packed": True, "gradient_checkpointing": True}),
 ]
 
 
-def rows(path: Path, words: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--gguf", type=Path, help="the same model as a GGUF file, for the packed forms")
+    parser.add_argument("--graft", type=Path, default=ROOT / "bin" / "graft", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    graft = Graft(arguments.graft.absolute(), arguments.threads)
+    table = [(arguments.model, each) for each in CONFIGURATIONS]
+    if arguments.gguf:
+        table += [(arguments.gguf, each) for each in PACKED]
+    print("| batch × length | r, targets | further | planned | measured | |\n|---|---|---|---|---|---|")
+    for model, (batch, length, rank, targets, further) in table:
+        with tempfile.TemporaryDirectory(prefix="graft-memory-") as name:
+            folder = Path(name)
+            write_rows(folder / "rows.jsonl", length + 16)
+            configuration = folder / "run.yaml"
+            configuration.write_text(json.dumps({  # JSON is YAML
+                "model_name_or_path": str(model.absolute()), "train_file": str(folder / "rows.jsonl"), "bf16": True,
+                "max_length": length, "per_device_train_batch_size": batch, "r": rank, "target_modules": targets,
+                "max_steps": arguments.steps, "save_strategy": "no", "report_to": "none", "num_threads": arguments.threads,
+            } | further))
+            try:
+                plan = json.loads(graft.run("plan", configuration, "--json"))
+                command = graft.train_command(configuration, {"output_dir": str(folder / "run")})
+                peak = measured_run(command, folder / "run", graft.environment)[1]
+            except CommandFailed as error:
+                sys.exit(str(error))
+        extra = ", ".join(f"{key}: {json.dumps(value)}" for key, value in further.items())
+        print(
+            f"| {batch} × {length} | {rank}, {'all linear' if targets == LINEAR else 'attention'} | {extra} "
+            f"| {plan['total'] / 1e9:.2f} GB | {peak / 1e9:.2f} GB | {100 * (plan['total'] / peak - 1):+.0f} % |",
+            flush=True,
+        )
+        parts = ("weights", "activations", "workspace", "program")
+        print(" ".join(f"{key} {plan[key] / 1e6:.0f}" for key in parts), file=sys.stderr)
+
+
+def write_rows(path: Path, words: int) -> None:
     generator = random.Random(1)
     with path.open("w") as file:
         for _ in range(64):
@@ -37,55 +87,6 @@ def rows(path: Path, words: int) -> None:
             half = len(text) // 2
             json.dump({"prompt": " ".join(text[:half]), "completion": " " + " ".join(text[half:])}, file)
             file.write("\n")
-
-
-def graft(*arguments: str) -> tuple[str, int]:
-    """Output and peak resident memory."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.dup2(write, 1)
-        os.close(read)
-        os.execv(ROOT / "bin/graft", ["graft", *arguments])
-    os.close(write)
-    with os.fdopen(read) as stream:
-        output = stream.read()
-    _, status, usage = os.wait4(child, 0)
-    if status not in (0, 256):
-        sys.exit(f"graft {' '.join(arguments)} failed")
-    return output, usage.ru_maxrss * 1024
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model")
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    print("| batch × length | r, targets | further | planned | measured | |\n|---|---|---|---|---|---|")
-    for batch, length, rank, targets, further in CONFIGURATIONS:
-        with tempfile.TemporaryDirectory() as folder:
-            data = Path(folder) / "rows.jsonl"
-            rows(data, length + 16)
-            config = Path(folder) / "run.yaml"
-            lines = {
-                "model_name_or_path": options.model, "train_file": data, "output_dir": f"{folder}/run", "bf16": "true",
-                "max_length": length, "per_device_train_batch_size": batch, "r": rank, "target_modules": targets,
-                "max_steps": options.steps, "save_strategy": "no", "report_to": "none", "num_threads": options.threads,
-            } | further
-            config.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
-            plan = json.loads(graft("plan", str(config), "--json")[0])
-            peak = graft("train", str(config))[1]
-            extra = ", ".join(f"{key}: {value}" for key, value in further.items())
-            print(
-                f"| {batch} × {length} | {rank}, {'all linear' if targets == LINEAR else 'attention'} | {extra} "
-                f"| {plan['total'] / 1e9:.2f} GB | {peak / 1e9:.2f} GB | {100 * (plan['total'] / peak - 1):+.0f} % |",
-                flush=True,
-            )
-            print(
-                " ".join(f"{key} {plan[key] / 1e6:.0f}" for key in ("weights", "activations", "workspace", "program")),
-                file=sys.stderr,
-            )
 
 
 if __name__ == "__main__":
