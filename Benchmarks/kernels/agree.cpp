@@ -118,6 +118,22 @@ static void attention() {
     }
 }
 
+static void sharedPrefix() {
+  const auto offsets = at::tensor(std::vector<int32_t>{0, 40, 53, 60, 130}, at::kInt);
+  for (const int64_t prefix : {0, 1, 7}) {
+    const int64_t once = 130 - 3 * prefix;
+    agree(
+        "prefix, repeated", [=](const Tensors& x) -> Tensors { return {graft::repeatPrefix(x[0], prefix, offsets)}; },
+        [=](const Tensors& x) -> Tensors { return {graft::repeatPrefixTwin(x[0], prefix, offsets)}; },
+        {at::randn({once, 3, 8})}, {at::randn({130, 3, 8})});
+    agree(
+        "prefix, dropped",
+        [=](const Tensors& x) -> Tensors { return {graft::dropRepeatedPrefix(x[0], prefix, offsets)}; },
+        [=](const Tensors& x) -> Tensors { return {graft::dropRepeatedPrefixTwin(x[0], prefix, offsets)}; },
+        {at::randn({130, 24})}, {at::randn({once, 24})});
+  }
+}
+
 static void loss() {
   for (const int64_t vocabulary : {7, 5003, 70000}) {
     const auto labels = at::randint(vocabulary, {700}, at::kLong);
@@ -355,6 +371,7 @@ static void optimizer() {
 int main() {
   at::manual_seed(0);
   attention();
+  sharedPrefix();
   loss();
   elementwise();
   lora();

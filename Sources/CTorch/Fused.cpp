@@ -20,6 +20,14 @@ CTTensor *ct_ragged_attention_fused(
   });
 }
 
+CTTensor *ct_repeat_prefix(CTTensor *rows, int64_t prefix, CTTensor *offsets) {
+  return tensor_or_null([&] { return repeatPrefix(borrow(rows), prefix, borrow(offsets)); });
+}
+
+CTTensor *ct_drop_repeated_prefix(CTTensor *rows, int64_t prefix, CTTensor *offsets) {
+  return tensor_or_null([&] { return dropRepeatedPrefix(borrow(rows), prefix, borrow(offsets)); });
+}
+
 CTTensor *ct_cached_attention(
     CTTensor *query, CTTensor *key_cache, CTTensor *value_cache, CTTensor *offsets, CTTensor *lengths, double scale,
     bool causal, int64_t window) {

@@ -54,9 +54,9 @@ public final class DecoderAttention: Module, Sublayer {
   /// `[T, hidden]` → `[T, hidden]`.
   func callAsFunction(
     _ input: Tensor, rotary: RotaryTables, layout tokenLayout: RaggedLayout, cache: KeyValueCache?,
-    prefix: KeyValuePrefix?
+    attended: (any AttentionRows)?
   ) throws -> Tensor {
-    let layout = prefix?.woven.layout ?? tokenLayout
+    let layout = attended?.layout ?? tokenLayout
     let (heads, keyHeads) = (configuration.headCount, configuration.keyValueHeadCount)
     let headDimension = configuration.headDimension
 
@@ -64,7 +64,7 @@ public final class DecoderAttention: Module, Sublayer {
     if let projected = try projections(input) {  // [T, (heads + 2 · keyHeads) · headDim]
       var fused = try rotary.rotate(projected, first: heads + keyHeads)
         .reshaped(-1, heads + 2 * keyHeads, headDimension)
-      if let prefix { fused = try prefix.weave(fused: fused) }
+      if let attended { fused = try attended.weave(fused: fused) }
       if let cache {
         let parts = try fused.split([heads, keyHeads, keyHeads], dimension: 1)
         output = try cache.attend(
@@ -77,7 +77,7 @@ public final class DecoderAttention: Module, Sublayer {
       var query = try rotary.rotate(qProj(input), heads: heads)
       var key = try rotary.rotate(kProj(input), heads: keyHeads)
       var value = try vProj(input).reshaped(-1, keyHeads, headDimension)
-      if let prefix { (query, key, value) = try prefix.weave(query, key, value) }
+      if let attended { (query, key, value) = try attended.weave(query, key, value) }
       output =
         if let cache {
           try cache.attend(layer: layerIndex, query, key, value, layout: layout, scale: scale, window: window)
@@ -85,7 +85,7 @@ public final class DecoderAttention: Module, Sublayer {
           try raggedAttention(query, key, value, layout: layout, scale: scale, window: window)
         }
     }
-    if let prefix { output = try prefix.woven.tokens(of: output) }
+    if let attended { output = try attended.tokens(of: output) }
     return try oProj(output.reshaped(-1, heads * headDimension))
   }
 
@@ -164,16 +164,17 @@ public final class DecoderLayer: Module {
   /// `[T, hidden]` → `[T, hidden]`.
   func callAsFunction(
     _ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?,
-    prefix: KeyValuePrefix?
+    attended: (any AttentionRows)?
   ) throws -> Tensor {
-    if let cache, prefix == nil, let output = try step(input, rotary: rotary, layout: layout, cache: cache) {
+    if let cache, attended == nil, let output = try step(input, rotary: rotary, layout: layout, cache: cache)
+    {
       return output
     }
     let read = try inputLayernorm(input)
-    let attention = try selfAttn(read, rotary: rotary, layout: layout, cache: cache, prefix: prefix)
-    let attended = try input + selfAttn.adapted(attention, input: read, residual: input)
-    let normed = try postAttentionLayernorm(attended)
-    return try attended + mlp.adapted(mlp(normed), input: normed, residual: attended)
+    let attention = try selfAttn(read, rotary: rotary, layout: layout, cache: cache, attended: attended)
+    let sum = try input + selfAttn.adapted(attention, input: read, residual: input)
+    let normed = try postAttentionLayernorm(sum)
+    return try sum + mlp.adapted(mlp(normed), input: normed, residual: sum)
   }
 
   public override var typeName: String { className + "DecoderLayer" }
@@ -218,6 +219,7 @@ public final class DecoderModel: Module, Backbone, LayerArranging {
 
   public var inputEmbedding: Embedding { embedTokens }
   public var layerCount: Int { layers.count }
+  public var sharesPrefixes: Bool { virtualTokens == nil && !rotaryEmb.dependsOnLength }
 
   public func optimizeLayout() throws {
     for layer in layers {
@@ -228,27 +230,28 @@ public final class DecoderModel: Module, Backbone, LayerArranging {
 
   public func hiddenStates(_ input: ModelInput) throws -> Tensor {
     let cache = input.cache
-    let rows = try LayerRows(input, embeddings: embedTokens(input.tokens), virtualTokens: virtualTokens)
+    let rows = try LayerRows(
+      input, embeddings: embedTokens(input.tokens), virtualTokens: virtualTokens,
+      sharesPrefix: sharesPrefixes)
     let (layout, readLayout) = (rows.layout, rows.readLayout)
     let reached = readLayout.sequences.enumerated().map { $1.count + (cache?.lengths[$0] ?? 0) }
     let rotary = try rotaryEmb(layout, lengths: reached)
 
     var hidden = rows.embeddings
     for (index, layer) in layers.enumerated() {
-      let prefix = rows.prefixes?[index]
+      let attended = rows.attended(index)
       if usesGradientCheckpointing, index < checkpointing.layerCount ?? layers.count, cache == nil {
-        // The prefix is an input: what it is computed from must be gone back through once, not once for each layer.
-        let inputs = [hidden] + (prefix.map { [$0.keys, $0.values] } ?? [])
-        hidden = try checkpointed(inputs, keep: checkpointing.keep) { inputs in
-          let prefix = prefix.map { KeyValuePrefix(keys: inputs[1], values: inputs[2], woven: $0.woven) }
-          return try layer(inputs[0], rotary: rotary, layout: layout, cache: nil, prefix: prefix)
+        hidden = try checkpointed([hidden] + (attended?.tensors ?? []), keep: checkpointing.keep) { inputs in
+          try layer(
+            inputs[0], rotary: rotary, layout: layout, cache: nil,
+            attended: attended?.with(Array(inputs[1...])))
         }
       } else {
-        hidden = try layer(hidden, rotary: rotary, layout: layout, cache: cache, prefix: prefix)
+        hidden = try layer(hidden, rotary: rotary, layout: layout, cache: cache, attended: attended)
       }
     }
     cache?.advance(readLayout)
-    hidden = try rows.tokens(of: hidden)
+    hidden = try rows.tokens(hidden)
     return try norm(hidden)
   }
 

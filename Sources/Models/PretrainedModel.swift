@@ -39,6 +39,9 @@ public protocol Backbone: Module {
   /// What an adapter puts before each sequence; nil is nothing.
   var virtualTokens: VirtualTokens? { get set }
 
+  /// Whether it computes what all sequences of a batch begin with once; see ``ModelInput/sharedPrefix``.
+  var sharesPrefixes: Bool { get }
+
   /// Whether layers are run again in the backward pass instead of keeping what they computed.
   var usesGradientCheckpointing: Bool { get set }
 
@@ -145,6 +148,8 @@ public struct ModelInput {
   public let layout: RaggedLayout
   /// What was read before, when generating.
   public let cache: KeyValueCache?
+  /// How many tokens all sequences begin with, which a backbone may compute once; 0 is none.
+  package var sharedPrefix = 0
 
   public init(tokens: Tensor, layout: RaggedLayout, cache: KeyValueCache? = nil) {
     self.tokens = tokens

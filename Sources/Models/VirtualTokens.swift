@@ -23,49 +23,6 @@ public struct VirtualTokens {
   }
 }
 
-/// The rows that go through a model's layers: the batch's tokens, and the virtual tokens of the sequences that begin with it.
-struct LayerRows {
-  /// `[rows, hidden]`.
-  let embeddings: Tensor
-  /// The sequences among the rows, with the positions to rotate by.
-  let layout: RaggedLayout
-  /// The sequences as attention reads them and a cache keeps them: with the prefixes, which have no rows.
-  let readLayout: RaggedLayout
-  /// What stands before the keys and values of each layer; nil is nothing.
-  let prefixes: [KeyValuePrefix]?
-  /// Nil when the rows are the batch's own.
-  private let woven: WovenLayout?
-
-  /// - Parameter embeddings: `[T, hidden]`, of the batch's tokens.
-  init(_ input: ModelInput, embeddings: Tensor, virtualTokens: VirtualTokens?) throws {
-    guard let virtualTokens,
-      let woven = try WovenLayout(virtualTokens.count, before: input.layout, lengths: input.cache?.lengths)
-    else {
-      (self.embeddings, layout, readLayout) = (embeddings, input.layout, input.layout)
-      (prefixes, woven) = (nil, nil)
-      return
-    }
-    readLayout = woven.layout
-    switch try virtualTokens.values() {
-    case .embeddings(let vectors):
-      self.embeddings = try woven.weave(vectors.to(embeddings.dtype), embeddings)
-      layout = woven.layout
-      prefixes = nil
-      self.woven = woven
-    case .keysAndValues(let layers):
-      self.embeddings = embeddings
-      layout = woven.tokenLayout
-      prefixes = try layers.map {
-        KeyValuePrefix(keys: try $0.to(embeddings.dtype), values: try $1.to(embeddings.dtype), woven: woven)
-      }
-      self.woven = nil
-    }
-  }
-
-  /// The batch's own rows, `[T, …]`, of all.
-  func tokens(of rows: Tensor) throws -> Tensor { try woven?.tokens(of: rows) ?? rows }
-}
-
 /// A ragged batch with rows for virtual tokens before each sequence that begins in it.
 struct WovenLayout {
   /// The layout of all rows. Virtual tokens have the positions 0 ..< n, and those of the sequence follow.
@@ -117,24 +74,32 @@ struct WovenLayout {
 ///
 /// Attention is then the usual causal one over longer sequences: the rows of the prefix have queries of zero, whose results
 /// are dropped.
-struct KeyValuePrefix {
+struct KeyValuePrefix: AttentionRows {
   let keys: Tensor  // [n, kvHeads, headDim]
   let values: Tensor
   let woven: WovenLayout
 
-  /// `[T, heads + 2 · kvHeads, headDim]`, queries before keys before values, with the prefix's rows.
+  var layout: RaggedLayout { woven.layout }
+  // What these are computed from must be gone back through once, not once for each layer.
+  var tensors: [Tensor] { [keys, values] }
+
+  func with(_ tensors: [Tensor]) -> KeyValuePrefix {
+    KeyValuePrefix(keys: tensors[0], values: tensors[1], woven: woven)
+  }
+
   func weave(fused tokens: Tensor) throws -> Tensor {
     let queryHeads = tokens.size(1) - 2 * keys.size(1)
     return try woven.weave(.concatenated([queries(queryHeads), keys, values], dimension: 1), tokens)
   }
 
-  /// Query, key and value of each token, `[T, heads, headDim]`, with the prefix's rows.
   func weave(_ query: Tensor, _ key: Tensor, _ value: Tensor) throws -> (Tensor, Tensor, Tensor) {
     (
       try woven.weave(queries(query.size(1)), query), try woven.weave(keys, key),
       try woven.weave(values, value)
     )
   }
+
+  func tokens(of rows: Tensor) throws -> Tensor { try woven.tokens(of: rows) }
 
   private func queries(_ heads: Int) throws -> Tensor {
     try .zeros([keys.size(0), heads, keys.size(2)], dtype: keys.dtype, device: keys.device)

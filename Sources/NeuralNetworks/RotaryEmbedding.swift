@@ -59,6 +59,11 @@ public final class RotaryEmbedding: Module {
     self.name = name
   }
 
+  /// Whether a token's angles depend on how long its sequence is.
+  public var dependsOnLength: Bool {
+    if case .dynamic = scaling { true } else { false }
+  }
+
   /// Cosine and sine for every token of the batch, in fp32: each `[T, dimension]`, the second half repeating the first.
   ///
   /// - Parameter lengths: positions that each sequence has reached, for scalings that depend on it.

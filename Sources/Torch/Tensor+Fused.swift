@@ -29,6 +29,23 @@ extension Tensor {
     }
   }
 
+  /// These rows, `[P + Σ sₙ, …]`, with the first P of them, which N sequences share, before the own rows of each: `[T, …]`.
+  /// Differentiable.
+  ///
+  /// - Parameters:
+  ///   - prefix: P.
+  ///   - offsets: int32 `[N + 1]` in host memory: where each sequence begins in the result.
+  public func repeatingPrefix(_ prefix: Int, offsets: Tensor) throws -> Tensor {
+    try Tensor.checked("shared prefix", self) { ct_repeat_prefix(handle, Int64(prefix), offsets.handle) }
+  }
+
+  /// The reverse, `[T, …]` → `[P + Σ sₙ, …]`: the first sequence's copy stays. Differentiable.
+  public func droppingRepeatedPrefix(_ prefix: Int, offsets: Tensor) throws -> Tensor {
+    try Tensor.checked("shared prefix", self) {
+      ct_drop_repeated_prefix(handle, Int64(prefix), offsets.handle)
+    }
+  }
+
   /// Attention of new queries to a key-value cache; see `cachedAttention` of NeuralNetworks.
   public static func cachedAttention(
     _ query: Tensor, keys: Tensor, values: Tensor, offsets: Tensor, lengths: Tensor, scale: Double,

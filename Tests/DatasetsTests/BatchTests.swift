@@ -51,6 +51,25 @@ import Testing
       Batch(examples).split(maxTokens: 12) == [Batch(Array(examples[0...1])), Batch(Array(examples[2...5]))])
   }
 
+  @Test("what all sequences begin with is found, and counts once when a batch is split")
+  func sharedPrefix() {
+    func example(_ count: Int32, _ own: [Int32]) -> Example {
+      Example(tokens: Array(0..<count) + own, labels: Array(0..<count) + own)
+    }
+    #expect(Batch([example(8, [50]), example(8, [60, 61]), example(8, [50, 51])]).sharedPrefix == 8)
+    #expect(Batch([example(8, [50])]).sharedPrefix == 0)
+    #expect(Batch([example(8, []), example(3, [])]).sharedPrefix == 2)  // one token of its own is left
+    #expect(Batch([example(8, [1]), example(0, [7, 1])]).sharedPrefix == 0)
+    #expect(Batch([]).sharedPrefix == 0)
+
+    // 8 of 40 tokens are shared, of which each copy counts 2: rows of 4 + 2.
+    let batch = Batch((0..<4).map { example(8, [50 + $0, 51, 52, 53]) })
+    #expect(batch.rowsWithSharedPrefix == 48 - 3 * 6)
+    #expect(batch.split(maxTokens: 12).map(\.sequences) == [1, 1, 1, 1])
+    #expect(batch.split(maxTokens: 12, sharesPrefix: true).map(\.sequences) == [2, 2])
+    #expect(batch.split(maxTokens: 24, sharesPrefix: true) == [batch])
+  }
+
   @Test("the generator gives the numbers of its reference implementation")
   func generator() throws {
     let fixture = try Fixture.json("shuffle.json")

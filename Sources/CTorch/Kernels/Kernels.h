@@ -48,6 +48,20 @@ at::Tensor cachedAttentionTwin(const at::Tensor& query, const at::Tensor& keyCac
                                const at::Tensor& offsets, const at::Tensor& lengths, double scale, bool causal,
                                int64_t window = 0);
 
+// MARK: Shared prefixes
+
+/// Rows `[P + Σ sₙ, …]`, P of them a prefix that N sequences share and sₙ of sequence n's own → `[T, …]`, with a copy of the prefix
+/// before each sequence's own rows; differentiable.
+///
+/// - offsets int32 `[N + 1]`, on the CPU: sequence n is the rows offsets[n] ..< offsets[n + 1] of the result.
+at::Tensor repeatPrefix(const at::Tensor& rows, int64_t prefix, const at::Tensor& offsets);
+
+/// The reverse, `[T, …]` → `[P + Σ sₙ, …]`, of which the first sequence's copy is kept; differentiable.
+at::Tensor dropRepeatedPrefix(const at::Tensor& rows, int64_t prefix, const at::Tensor& offsets);
+
+at::Tensor repeatPrefixTwin(const at::Tensor& rows, int64_t prefix, const at::Tensor& offsets);
+at::Tensor dropRepeatedPrefixTwin(const at::Tensor& rows, int64_t prefix, const at::Tensor& offsets);
+
 // MARK: Low-rank adapters
 
 /// A LoRA pair on a part of a linear layer's outputs: rows firstOutput ..< firstOutput + b.size(0) of its weight.
@@ -164,11 +178,11 @@ struct AdamWOptions {
   double learningRate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 1e-2;
 };
 
-/// One step of torch.optim.AdamW on all parameters, in place; `step` counts from 1.
 /// Rounds fp32 `source` into bf16 `target` up or down by chance, so that the mean is the number.
 void roundStochastically(const at::Tensor& target, const at::Tensor& source);
 void roundStochasticallyTwin(const at::Tensor& target, const at::Tensor& source);
 
+/// One step of torch.optim.AdamW on all parameters, in place; `step` counts from 1.
 void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares,
                const AdamWOptions& options, int64_t step);
 

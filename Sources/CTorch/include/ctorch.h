@@ -195,6 +195,11 @@ CTTensor *_Nullable ct_ragged_attention_fused(
 CTTensor *_Nullable ct_cached_attention(
     CTTensor *query, CTTensor *key_cache, CTTensor *value_cache, CTTensor *offsets, CTTensor *lengths, double scale,
     bool causal, int64_t window);
+/// Rows [prefix + own rows of all sequences, …] with the prefix before each sequence, [T, …]; offsets int32 [N + 1] on the CPU, of
+/// the result. Differentiable.
+CTTensor *_Nullable ct_repeat_prefix(CTTensor *rows, int64_t prefix, CTTensor *offsets);
+/// The reverse: the first sequence's copy of the prefix stays. Differentiable.
+CTTensor *_Nullable ct_drop_repeated_prefix(CTTensor *rows, int64_t prefix, CTTensor *offsets);
 /// Summed cross-entropy of hidden [S, width] projected by weight [vocabulary, width] against labels [S].
 CTTensor *_Nullable ct_linear_cross_entropy(CTTensor *hidden, CTTensor *weight, CTTensor *labels);
 /// Each position's loss and most likely token; no gradient.

@@ -15,6 +15,9 @@ public struct Batch: Sendable, Hashable {
   public let targets: [Float]
   /// Over how many tokens the loss is summed, see ``Example/supervisedTokens``.
   public let supervisedTokens: Int
+  /// How many tokens all sequences begin with, such as those of a system prompt; each has one of its own behind them. 0 for a
+  /// single sequence.
+  public let sharedPrefix: Int
 
   /// The examples end to end, in their order.
   public init(_ examples: [Example]) {
@@ -40,13 +43,34 @@ public struct Batch: Sendable, Hashable {
     self.offsets = offsets
     self.targets = targets
     supervisedTokens = supervised
+    sharedPrefix = Self.sharedPrefix(examples)
   }
+
+  private static func sharedPrefix(_ examples: [Example]) -> Int {
+    guard examples.count > 1, let first = examples.first?.tokens else { return 0 }
+    return examples.reduce(max(first.count - 1, 0)) { shared, example in
+      let limit = min(shared, max(example.count - 1, 0))
+      return (0..<limit).first { example.tokens[$0] != first[$0] } ?? limit
+    }
+  }
+
+  /// Rows of a model's layers that the batch takes as much memory as, when what its sequences share is computed once: of the copies
+  /// of that, attention alone keeps something.
+  public var rowsWithSharedPrefix: Int {
+    tokens.count - (sequences - 1) * (sharedPrefix - sharedPrefix / Self.attentionShare)
+  }
+
+  /// What attention keeps of a token is about this part of what a layer keeps.
+  private static let attentionShare = 4
 
   /// The sequences in their order, in as few batches of at most `limit` tokens as that makes, of which the largest is as small
   /// as it can be; a sequence that is longer stands alone.
-  public func split(maxTokens limit: Int) -> [Batch] {
+  ///
+  /// - Parameter sharesPrefix: whether what all sequences begin with is computed once, so that it comes on top of the limit once.
+  public func split(maxTokens limit: Int, sharesPrefix: Bool = false) -> [Batch] {
     guard tokens.count > limit, sequences > 1 else { return [self] }
-    let lengths = zip(offsets.dropFirst(), offsets).map { Int($0 - $1) }
+    let once = sharesPrefix ? sharedPrefix - sharedPrefix / Self.attentionShare : 0
+    let lengths = zip(offsets.dropFirst(), offsets).map { Int($0 - $1) - once }
     let parts = Self.split(lengths, limit: limit).count
     // Memory follows the largest part, so that a full one and a small rest are worse than two of a size.
     var (low, high) = (lengths.max() ?? 0, limit)

@@ -59,12 +59,19 @@ extension Objective {
 }
 
 extension ModelInput {
+  /// Of this many tokens, computing the others once has to save one to be worth its copies.
+  private static let worthwhileShare = 20
+
   /// The sequences of a batch.
-  init(_ batch: Batch, device: Device) throws {
+  ///
+  /// - Parameter sharesPrefix: whether what all of them begin with may be computed once.
+  init(_ batch: Batch, device: Device, sharesPrefix: Bool = true) throws {
     try self.init(
       tokens: Tensor(batch.tokens.map(Int64.init), device: device),
       layout: RaggedLayout(
         offsets: batch.offsets.map(Int.init), positions: batch.positions, device: device))
+    let saved = batch.sharedPrefix * (batch.sequences - 1)
+    if sharesPrefix, saved * Self.worthwhileShare >= batch.tokens.count { sharedPrefix = batch.sharedPrefix }
   }
 }
 

@@ -63,7 +63,8 @@ public struct RunPlan: Sendable {
       let limit = try arguments.maxTokensPerPass(
         model, on: device, elementSize: format.computeType.byteCount)
       let batch = try Self.largestBatch(
-        arguments, shorter ? nil : data, contextLength: base.contextLength, limit: limit)
+        arguments, shorter ? nil : data, contextLength: base.contextLength, limit: limit,
+        sharesPrefix: base.backbone.sharesPrefixes)
       return try MemoryPlan(
         model, arguments: arguments, format: format, batch: batch, device: device, program: program)
     }
@@ -139,7 +140,8 @@ public struct RunPlan: Sendable {
 
   /// The largest pass, of at most `limit` tokens, of the first epoch or, without data, of rows as long as the settings allow, all supervised.
   private static func largestBatch(
-    _ arguments: TrainingArguments, _ data: (any ExampleSource)?, contextLength: Int, limit: Int
+    _ arguments: TrainingArguments, _ data: (any ExampleSource)?, contextLength: Int, limit: Int,
+    sharesPrefix: Bool
   ) throws -> MemoryPlan.Batch {
     guard let data else {
       let row = min(arguments.maxLength ?? contextLength, contextLength)
@@ -151,8 +153,8 @@ public struct RunPlan: Sendable {
     let epoch = plan.epoch(0)
     for index in 0..<epoch.count {
       let examples = try epoch[index].map { try data.example(at: Int($0)) }
-      for pass in Batch(examples).split(maxTokens: limit) {
-        largest.tokens = max(largest.tokens, pass.tokens.count)
+      for pass in Batch(examples).split(maxTokens: limit, sharesPrefix: sharesPrefix) {
+        largest.tokens = max(largest.tokens, sharesPrefix ? pass.rowsWithSharedPrefix : pass.tokens.count)
         largest.supervised = max(largest.supervised, pass.supervisedTokens)
       }
     }

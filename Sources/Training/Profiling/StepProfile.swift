@@ -66,7 +66,7 @@ public struct StepProfile: Sendable, Codable {
         "rms_norm", "RMSNorm", "swiglu", "SwiGLU", "rotary", "Rotary", "aten::add", "aten::mul", "aten::div",
         "aten::copy_",
         "aten::sum", "aten::silu", "aten::gelu", "aten::sub", "aten::fill_", "aten::bernoulli_",
-        "aten::index", "aten::embedding", "aten::cat",
+        "aten::index", "aten::embedding", "aten::cat", "_prefix", "Prefix",
         "aten::where", "aten::zero_", "aten::norm", "aten::linalg_vector_norm",
       ]
     ),

@@ -18,7 +18,8 @@ extension Trainer {
       let batch = Batch(try batches[index].map { try dataset.example(at: Int($0)) })
       let device = model.base.device
       return DataBatch(
-        input: try ModelInput(batch, device: device),
+        // Every token counts, as often as it is there.
+        input: try ModelInput(batch, device: device, sharesPrefix: false),
         // Where the whole text has a label, all of it is read for that.
         supervised: batch.labels.indices.filter { !batch.targets.isEmpty || batch.labels[$0] != ignoreIndex })
     }

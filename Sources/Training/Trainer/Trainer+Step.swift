@@ -57,7 +57,9 @@ extension Trainer {
       guard loss.isFinite else { throw lossIsNotFinite(loss) }
       try (scale.map { try sum * $0 } ?? sum).backward()
     }
-    let passes = window.flatMap { $0.split(maxTokens: tokensPerPass) }
+    let passes = window.flatMap {
+      $0.split(maxTokens: tokensPerPass, sharesPrefix: model.base.backbone.sharesPrefixes)
+    }
     // The sum over nothing depends on no parameter, so that there is nothing to go back through.
     for pass in passes where objective.weight(of: pass) > 0 { try add(objective.lossSum(model, pass)) }
     // Once a window, and of the weight that it has beside the mean loss.

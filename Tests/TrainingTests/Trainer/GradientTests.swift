@@ -88,6 +88,28 @@ extension TrainerTests {
       }
     }
 
+    @Test("what rows begin with alike is computed once, with the gradients of rows computed alone")
+    func sharedPrefix() throws {
+      var run = TinyRun(in: nil)
+      let prompt: [Int32] = [9, 17, 33, 4, 21, 6]
+      run.rows = run.rows.enumerated().map { index, row in
+        // The last token of the prompt is answered in some rows by a token that carries loss.
+        Datasets.Example(
+          tokens: prompt + row.tokens,
+          labels: prompt.map { index % 3 == 0 ? $0 : ignoreIndex }
+            + (index % 2 == 0 ? row.tokens : row.labels))
+      }
+      #expect(Batch(run.rows).sharedPrefix == prompt.count)
+      let shared = try gradients(run, [run.rows])
+      let alone = try gradients(run, run.rows.map { [$0] })
+      #expect(abs(shared.loss - alone.loss) < 1e-5 * alone.loss)
+      for (key, gradient) in alone.gradients {
+        let scale = gradient.map(abs).max() ?? 0
+        let difference = zip(gradient, shared.gradients[key]!).map { abs($0 - $1) }.max() ?? 0
+        #expect(difference < 1e-5 * scale, "\(key)")
+      }
+    }
+
     @Test("a run that accumulates takes the steps of a run with large batches")
     func accumulatedSteps() throws {
       var large = TinyRun(in: nil, steps: 6)
