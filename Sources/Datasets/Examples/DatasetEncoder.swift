@@ -45,7 +45,11 @@ public struct DatasetEncoder: Sendable {
     let key = try TokenCache.Key(files: files, limit: limit, encoder: encoder, rowFormat: rowFormat)
     let path = folder + "/" + key.fileName
     // A cache that is damaged or from another version is made again: it holds nothing of its own.
-    if let cache = try? TokenCache(path, key: key) { return (cache, cache.report) }
+    if let cache = try? TokenCache(path, key: key) {
+      TokenCache.markUsed(path)
+      return (cache, cache.report)
+    }
+    TokenCache.removeUnused(in: folder)
     let writer = try written { try TokenCache.Writer(path, key: key) }
     var report = EncodingReport()
     for file in files {

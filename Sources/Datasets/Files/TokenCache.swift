@@ -20,6 +20,7 @@ public struct TokenCache: ExampleSource {
   fileprivate static let magic = Array("GRAFTTOK".utf8)
   fileprivate static let version: UInt32 = 2
   fileprivate static let headerSize = 96
+  private static let fileExtension = ".tokens"
 
   /// What a cache was made from: data files, tokenizer and options.
   public struct Key: Sendable, Hashable {
@@ -66,7 +67,8 @@ public struct TokenCache: ExampleSource {
 
     /// `<hash>.tokens`
     public var fileName: String {
-      digest.prefix(16).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() + ".tokens"
+      digest.prefix(16).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        + TokenCache.fileExtension
     }
   }
 
@@ -152,6 +154,25 @@ public struct TokenCache: ExampleSource {
       }
       let offset = Self.headerSize + 8 * Int(Self.start(of: index, in: bytes, table: table))
       return Example(tokens: array(at: offset), labels: array(at: offset + 4 * count))
+    }
+  }
+
+  // MARK: Age
+
+  /// How long a cache is kept that no run asks for.
+  private static let keptUnused = 30 * 86400.0
+
+  /// What cannot be changed, or removed, stays as it is: others may keep caches in the same folder.
+  static func markUsed(_ path: String) {
+    try? FileManager.default.setAttributes([.modificationDate: Date()], ofItemAtPath: path)
+  }
+
+  /// Removes the caches of `folder` that no run has asked for in a month.
+  static func removeUnused(in folder: String) {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    for path in names.filter({ $0.hasSuffix(fileExtension) }).map({ folder + "/" + $0 }) {
+      let used = (try? FileManager.default.attributesOfItem(atPath: path))?[.modificationDate] as? Date
+      if let used, used.timeIntervalSinceNow < -keptUnused { try? FileManager.default.removeItem(atPath: path) }
     }
   }
 
