@@ -106,7 +106,7 @@ def print_table(results: dict) -> None:
         if "loss" in measured:
             cells.append(f"{runs[0]['loss']:.4f}")
         if "exact_match" in measured:
-            cells.append(f"{100 * runs[0]['exact_match']:.1f} %")
+            cells.append(f"{runs[0]['exact_match']:.1f} %")
         print("| " + " | ".join(cells) + " |")
 
 

@@ -160,7 +160,7 @@ def table(arguments) -> list:
         if result["settings"] != {**settings(name, arguments), "rows": arguments.rows}:
             continue
         rows.append([
-            name, f"{result['trainable']:,}", f"{100 * result['exact_match']:.1f} %", f"{result['loss']:.3f}",
+            name, f"{result['trainable']:,}", f"{result['exact_match']:.1f} %", f"{result['loss']:.4f}",
             f"{result['tokens_per_second']:,.0f}", f"{result['memory'] / 2**30:.1f} GiB", size(result["size"]),
             f"{result['settings']['learning_rate']:g}",
         ])
