@@ -11,6 +11,7 @@
 #include <c10/core/impl/alloc_cpu.h>
 
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <list>
 #include <map>
@@ -168,8 +169,20 @@ class CachingAllocator final : public c10::Allocator {
 
 }  // namespace
 
+namespace {
+
+/// oneDNN keeps the programs that it makes, one for each shape of a product and 1,024 of them by default, twice over: in its own cache and
+/// in the engine's. Ragged batches have new shapes at every step, so that these come to 20 MB a step of a 0.5B model. What is
+/// asked for again are the shapes of one pass, a few dozen. Both are read from the environment when they are first used.
+void limitShapeCaches() {
+  for (const char* name : {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"}) setenv(name, "64", /*overwrite=*/0);
+}
+
+}  // namespace
+
 bool configureAllocator() {
   static const bool once = [] {
+    limitShapeCaches();
     c10::SetCPUAllocator(&CachingAllocator::shared(), /*priority=*/100);
     return true;
   }();

@@ -172,7 +172,9 @@ public struct TokenCache: ExampleSource {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
     for path in names.filter({ $0.hasSuffix(fileExtension) }).map({ folder + "/" + $0 }) {
       let used = (try? FileManager.default.attributesOfItem(atPath: path))?[.modificationDate] as? Date
-      if let used, used.timeIntervalSinceNow < -keptUnused { try? FileManager.default.removeItem(atPath: path) }
+      if let used, used.timeIntervalSinceNow < -keptUnused {
+        try? FileManager.default.removeItem(atPath: path)
+      }
     }
   }
 
