@@ -48,7 +48,7 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
 
   /// What the engine's products and threads come to hold of their own once they run, and the share of buffers lost between
   /// others: both measured, over the table of docs/memory.md.
-  private static let scratch = 150_000_000
+  private static let scratch = 50_000_000
   private static let unusable = 0.1
 
   /// The parts with what they are called, in the order of the report.
