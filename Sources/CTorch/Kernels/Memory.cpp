@@ -167,10 +167,6 @@ class CachingAllocator final : public c10::Allocator {
   }
 };
 
-}  // namespace
-
-namespace {
-
 /// oneDNN keeps the programs that it makes, one for each shape of a product and 1,024 of them by default, twice over: in its own cache and
 /// in the engine's. Ragged batches have new shapes at every step, so that these come to 20 MB a step of a 0.5B model. What is
 /// asked for again are the shapes of one pass, a few dozen. Both are read from the environment when they are first used.

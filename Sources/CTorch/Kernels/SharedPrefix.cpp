@@ -10,14 +10,15 @@
 
 #include "Kernels.h"
 
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <utility>
 
 #include "ConstData.h"
+#include "Parallel.h"
 
 namespace graft {
 namespace {
@@ -77,7 +78,7 @@ struct RowCopier {
       return;
     }
     const int64_t each = std::max<int64_t>(target.numel() * target.element_size() / int64_t(stretches.size()), 1);
-    at::parallel_for(0, int64_t(stretches.size()), std::max<int64_t>((1 << 17) / each, 1), [&](int64_t first, int64_t last) {
+    parallelFor(int64_t(stretches.size()), std::max<int64_t>((1 << 17) / each, 1), [&](int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) copy(stretches[n]);
     });
   }
@@ -114,17 +115,25 @@ at::Tensor drop(const at::Tensor& rows, const std::vector<Stretch>& stretches, i
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+void save(AutogradContext* context, int64_t prefix, const at::Tensor& offsets) {
+  context->saved_data["prefix"] = prefix;
+  context->saved_data["offsets"] = offsets;
+}
+
+std::pair<int64_t, std::vector<Stretch>> saved(AutogradContext* context) {
+  const int64_t prefix = context->saved_data["prefix"].toInt();
+  return {prefix, stretchesOf(context->saved_data["offsets"].toTensor(), prefix)};
+}
+
 struct RepeatPrefix : torch::autograd::Function<RepeatPrefix> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, int64_t prefix,
                             const at::Tensor& offsets) {
-    context->saved_data["prefix"] = prefix;
-    context->saved_data["offsets"] = offsets;
+    save(context, prefix, offsets);
     return repeat(rows, stretchesOf(offsets, prefix), prefix);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const int64_t prefix = context->saved_data["prefix"].toInt();
-    const auto stretches = stretchesOf(context->saved_data["offsets"].toTensor(), prefix);
+    const auto [prefix, stretches] = saved(context);
     const auto& repeated = gradients[0];
     const auto gradient = drop(repeated, stretches, prefix);
     const bool isHalf = repeated.scalar_type() == at::kBFloat16 || repeated.scalar_type() == at::kHalf;
@@ -138,14 +147,12 @@ struct RepeatPrefix : torch::autograd::Function<RepeatPrefix> {
 struct DropRepeatedPrefix : torch::autograd::Function<DropRepeatedPrefix> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, int64_t prefix,
                             const at::Tensor& offsets) {
-    context->saved_data["prefix"] = prefix;
-    context->saved_data["offsets"] = offsets;
+    save(context, prefix, offsets);
     return drop(rows, stretchesOf(offsets, prefix), prefix);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const int64_t prefix = context->saved_data["prefix"].toInt();
-    const auto stretches = stretchesOf(context->saved_data["offsets"].toTensor(), prefix);
+    const auto [prefix, stretches] = saved(context);
     const auto gradient = repeat(gradients[0], stretches, prefix);
     for (size_t n = 1; n < stretches.size(); ++n) gradient.narrow(0, stretches[n].repeated, prefix).zero_();
     return {gradient, {}, {}};
