@@ -59,19 +59,19 @@ extension Trainer {
     if isSaveDue || (improved && arguments.loadBestModelAtEnd) { try saveCheckpoint() }
   }
 
-  var isLast: Bool { state.globalStep >= state.maxSteps }
+  private var isLast: Bool { state.globalStep >= state.maxSteps }
 
   var isOutOfPatience: Bool {
     arguments.earlyStoppingPatience.map { state.evaluationsWithoutImprovement >= $0 } ?? false
   }
 
-  var isPastDelay: Bool {
+  private var isPastDelay: Bool {
     arguments.evalStrategy == .epoch
       ? epochs >= arguments.evalDelay : Double(state.globalStep) >= arguments.evalDelay
   }
 
   /// A run that ends within an epoch ends the epoch.
-  func isDue(_ strategy: IntervalStrategy, every steps: Int) -> Bool {
+  private func isDue(_ strategy: IntervalStrategy, every steps: Int) -> Bool {
     switch strategy {
     case .no: false
     case .steps: steps > 0 && state.globalStep % steps == 0
@@ -88,7 +88,7 @@ extension Trainer {
       / Double(stepsPerEpoch)
   }
 
-  func report(_ result: StepResult, loss: Double) -> StepReport {
+  private func report(_ result: StepResult, loss: Double) -> StepReport {
     StepReport(
       step: state.globalStep, totalSteps: state.maxSteps, epoch: epochs, loss: loss,
       learningRate: result.learningRate, gradientNorm: result.gradientNorm, tokens: state.tokens,

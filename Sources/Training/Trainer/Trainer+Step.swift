@@ -48,7 +48,7 @@ extension Trainer {
   /// Makes the gradients of the window's summed loss or, under fp16, of its scaled mean.
   ///
   /// - Returns: the mean loss over the supervised tokens.
-  func backward(_ window: [Batch], supervised: Int) throws -> Double {
+  private func backward(_ window: [Batch], supervised: Int) throws -> Double {
     var loss = 0.0
     // Means, as sums would overflow by their number alone.
     let scale = state.lossScale.map { $0.factor / Double(supervised) }
@@ -68,13 +68,13 @@ extension Trainer {
   }
 
   /// The rate of the next update. Steps without an update leave the schedule where it is, as in transformers.
-  var learningRate: Double {
+  private var learningRate: Double {
     arguments.learningRate * schedule.multiplier(at: state.globalStep - state.skippedSteps)
   }
 
   /// A step that counts as one, so that the length of the run and the order of the data stay as planned, but updates
   /// nothing.
-  func skipped(_ reason: SkippedStepReport.Reason, loss: Double, gradientNorm: Double) -> StepResult {
+  private func skipped(_ reason: SkippedStepReport.Reason, loss: Double, gradientNorm: Double) -> StepResult {
     defer { state.skippedSteps += 1 }
     return StepResult(loss: loss, gradientNorm: gradientNorm, learningRate: learningRate, skipped: reason)
   }
@@ -82,7 +82,7 @@ extension Trainer {
   /// Divides the gradients and, when their global norm is above `max_grad_norm`, scales them down to it.
   ///
   /// - Returns: the norm before clipping, and when it is not finite the first parameter whose gradient is not.
-  func clip(_ gradients: [Tensor], divisor: Double) throws -> (norm: Double, overflow: String?) {
+  private func clip(_ gradients: [Tensor], divisor: Double) throws -> (norm: Double, overflow: String?) {
     let norms = try Tensor.stacked(gradients.map { try $0.to(.float32).norm() })
     let norm = try norms.norm().item() / divisor
     guard norm.isFinite else {
@@ -102,26 +102,26 @@ extension Trainer {
     Batch(try indices.map { try trainDataset.example(at: Int($0)) })
   }
 
-  func lossIsNotFinite(_ value: Double) -> TrainingError {
+  private func lossIsNotFinite(_ value: Double) -> TrainingError {
     diverged("The loss became \(Self.name(value)) at step \(state.globalStep + 1).")
   }
 
-  func gradientIsNotFinite(_ norm: Double, _ parameter: String) -> TrainingError {
+  private func gradientIsNotFinite(_ norm: Double, _ parameter: String) -> TrainingError {
     diverged(
       "The gradient norm became \(Self.name(norm)) at step \(state.globalStep + 1), by the gradient of `\(parameter)`."
     )
   }
 
   /// Without the bits of a NaN, which nobody wants to know.
-  static func name(_ value: Double) -> String { value.isNaN ? "nan" : "\(value)" }
+  private static func name(_ value: Double) -> String { value.isNaN ? "nan" : "\(value)" }
 
-  func overflowsAlways(_ parameter: String) -> TrainingError {
+  private func overflowsAlways(_ parameter: String) -> TrainingError {
     diverged(
       "The gradient of `\(parameter)` overflows float16 at step \(state.globalStep + 1), however little the loss is scaled."
     )
   }
 
-  func diverged(_ what: String) -> TrainingError {
+  private func diverged(_ what: String) -> TrainingError {
     let saved =
       lastSavedStep > 0
       ? "The last checkpoint is from step \(lastSavedStep)." : "No checkpoint was written yet."
