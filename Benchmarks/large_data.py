@@ -38,12 +38,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--graft", type=Path, default=ROOT / "bin" / "graft")
     arguments = parser.parse_args()
-    graft = Graft(arguments.graft)
+    graft = Graft(arguments.graft, arguments.threads)
 
     print("| rows | | to the first step | peak memory | on disk |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="graft-large-data-") as name:
         work = Path(name)
-        environment = {**os.environ, "XDG_CACHE_HOME": str(work / "cache"), "OMP_NUM_THREADS": str(arguments.threads)}
+        environment = {**graft.environment, "XDG_CACHE_HOME": str(work / "cache")}
         for count in arguments.rows:
             rows = work / f"{count}.jsonl"
             write_rows(rows, count)

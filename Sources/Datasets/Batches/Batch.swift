@@ -57,8 +57,11 @@ public struct Batch: Sendable, Hashable {
   /// Rows of a model's layers that the batch takes as much memory as, when what its sequences share is computed once: of the copies
   /// of that, attention alone keeps something.
   public var rowsWithSharedPrefix: Int {
-    tokens.count - (sequences - 1) * (sharedPrefix - sharedPrefix / Self.attentionShare)
+    tokens.count - (sequences - 1) * rowsSavedByCopy
   }
+
+  /// What a copy of the shared prefix takes less than rows of its own.
+  private var rowsSavedByCopy: Int { sharedPrefix - sharedPrefix / Self.attentionShare }
 
   /// What attention keeps of a token is about this part of what a layer keeps.
   private static let attentionShare = 4
@@ -69,7 +72,7 @@ public struct Batch: Sendable, Hashable {
   /// - Parameter sharesPrefix: whether what all sequences begin with is computed once, so that it comes on top of the limit once.
   public func split(maxTokens limit: Int, sharesPrefix: Bool = false) -> [Batch] {
     guard tokens.count > limit, sequences > 1 else { return [self] }
-    let once = sharesPrefix ? sharedPrefix - sharedPrefix / Self.attentionShare : 0
+    let once = sharesPrefix ? rowsSavedByCopy : 0
     let lengths = zip(offsets.dropFirst(), offsets).map { Int($0 - $1) - once }
     let parts = Self.split(lengths, limit: limit).count
     // Memory follows the largest part, so that a full one and a small rest are worse than two of a size.

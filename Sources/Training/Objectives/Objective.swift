@@ -59,7 +59,7 @@ extension Objective {
 }
 
 extension ModelInput {
-  /// Of this many tokens, computing the others once has to save one to be worth its copies.
+  /// One token of so many has to be saved for computing a prefix once to be worth its copies.
   private static let worthwhileShare = 20
 
   /// The sequences of a batch.
