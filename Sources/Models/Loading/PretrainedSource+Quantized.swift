@@ -158,6 +158,19 @@ extension PretrainedSource {
     }
     return (bits[0] / Double(max(elements[0], 1)), bits[1] / Double(max(elements[1], 1)))
   }
+
+  /// The bytes of a table that lies over its file when it is held in `dtype` or, with `packed`, in its blocks: of such a one only what is
+  /// read is in memory. Nil for one that is converted, and so is all there.
+  package func mappedBytes(_ name: String, dtype: DType, packed: Bool) throws -> Int? {
+    guard let stored = try storedTensor(name) else { return nil }
+    let isMapped =
+      switch stored.type {
+      case .dense(let type): type == dtype
+      case .blocks: packed
+      case .other: false
+      }
+    return isMapped ? stored.bytes.count : nil
+  }
 }
 
 extension QuantizedMatrix.Encoding {

@@ -1,3 +1,5 @@
+import Foundation
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -23,5 +25,13 @@ public enum ProcessMemory {
       // Linux counts in KiB.
       return usage.ru_maxrss * 1024
     #endif
+  }
+
+  /// What is resident now, in bytes; ``peak`` where the system does not say it in a file.
+  public static var resident: Int {
+    // Size, resident and shared pages.
+    let fields = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8))?.split(separator: " ")
+    guard let fields, fields.count > 1, let pages = Int(fields[1]) else { return peak }
+    return pages * sysconf(Int32(_SC_PAGESIZE))
   }
 }

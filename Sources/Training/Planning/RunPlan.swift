@@ -49,8 +49,12 @@ public struct RunPlan: Sendable {
     let adapter = try configuration.adapterConfiguration()
     let (data, labels) = try await Self.data(configuration, structure)
     isMeasuredBatch = data != nil
-    let (format, program) = (format, ProcessMemory.peak)
+    // What reading the rows and the tokenizer needed for a moment is used again.
+    Engine.releaseFreedMemory()
+    let (format, program) = (format, ProcessMemory.resident)
     let device = try Device(choice: configuration.model.device).kind
+    let isPacked = configuration.model.ggufPacked && weights == nil
+    let tokens = try device == .cpu ? data.map { try Self.tokens(in: $0) } : nil
 
     func plan(_ change: (inout TrainingArguments) -> Void, shorter: Bool = false) throws -> MemoryPlan {
       var arguments = configuration.training
@@ -66,7 +70,10 @@ public struct RunPlan: Sendable {
         arguments, shorter ? nil : data, contextLength: base.contextLength, limit: limit,
         sharesPrefix: base.backbone.sharesPrefixes)
       return try MemoryPlan(
-        model, arguments: arguments, format: format, batch: batch, device: device, program: program)
+        model, arguments: arguments, format: format, batch: batch, device: device, program: program,
+        table: try tokens.flatMap {
+          try structure.mappedTable(of: model, dtype: computeType, isPacked: isPacked, tokens: $0)
+        })
     }
     self.plan = try plan { _ in }
     self.capacity = try capacity ?? Self.memory(of: Device(choice: configuration.model.device))
@@ -136,6 +143,13 @@ public struct RunPlan: Sendable {
       configuration.data, configuration.training, tokenizer: tokenizer,
       labels: configuration.labels(for: structure.labels))
     return (data.train, data.labels.map { ClassificationLabels($0) })
+  }
+
+  /// All that occur.
+  private static func tokens(in data: any ExampleSource) throws -> Set<Int32> {
+    try data.lengths.indices.reduce(into: []) { result, index in
+      result.formUnion(try data.example(at: index).tokens)
+    }
   }
 
   /// The largest pass, of at most `limit` tokens, of the first epoch or, without data, of rows as long as the settings allow, all supervised.
@@ -217,6 +231,20 @@ private struct ModelStructure {
       parameter.value = try .empty(parameter.shape, dtype: dtype, device: .meta)
     }
     return model
+  }
+
+  /// The input embedding, when only rows of it are read and these are read from its file: it is frozen, no adapter's, and not the output
+  /// embedding too.
+  func mappedTable(of model: PEFTModel, dtype: DType, isPacked: Bool, tokens: Set<Int32>) throws
+    -> MemoryPlan.MappedTable?
+  {
+    let (base, weight) = (model.base, model.base.inputEmbedding.weight)
+    guard !base.tiesEmbeddings, base.inputEmbedding.adapters.isEmpty,
+      !model.trainableParameters.contains(where: { $0.parameter === weight }),
+      let name = base.namedParameters().first(where: { $0.1 === weight })?.0,
+      let bytes = try source?.mappedBytes(name, dtype: dtype, packed: isPacked)
+    else { return nil }
+    return MemoryPlan.MappedTable(bytes: bytes, rows: weight.shape[0], tokens: tokens)
   }
 
   /// How the run will hold the weights: as the settings say, or as a checkpoint that is quantized already has them.

@@ -203,6 +203,42 @@ struct MemoryPlanTests {
         == nil)
   }
 
+  @Test("of an input embedding that lies over its file, what rows of the data read counts")
+  func mappedTable() throws {
+    // Rows of 1 KiB: 64 in the 64 KiB that come to memory together.
+    func resident(_ tokens: Set<Int32>, rows: Int = 1_000) -> Int {
+      MemoryPlan.MappedTable(bytes: rows << 10, rows: rows, tokens: tokens).residentBytes
+    }
+    #expect(resident([]) == 0)
+    #expect(resident([0]) == 65_536 && resident([0, 1, 63]) == 65_536)
+    #expect(resident([63, 64]) == 2 * 65_536)
+    #expect(resident(Set(0..<1_000)) == 1_000 << 10)
+    // A row over the end of a piece.
+    #expect(MemoryPlan.MappedTable(bytes: 5 * 40_000, rows: 5, tokens: [1]).residentBytes == 2 * 65_536)
+
+    let source = try PretrainedSource(tinyBase("llama-grouped-query"))
+    func weights(_ table: MemoryPlan.MappedTable?) throws -> Int {
+      try MemoryPlan(
+        PEFTModel(AutoModelForCausalLM.structure(source), LoRAConfig(targetModules: ["q_proj"])),
+        arguments: TrainingArguments(), format: .dense(.float32), batch: .init(tokens: 64, supervised: 64),
+        table: table
+      ).weights
+    }
+    let table = MemoryPlan.MappedTable(bytes: 10_000, rows: 100, tokens: [])
+    #expect(try weights(nil) - weights(table) == 10_000)
+
+    // Stored as the run computes, and not where it is converted.
+    let name = "model.embed_tokens.weight"
+    let stored = try #require(try source.mappedBytes(name, dtype: .float32, packed: false))
+    let elements =
+      try source.configuration.integer("vocab_size") * source.configuration.integer("hidden_size")
+    #expect(stored == 4 * elements)
+    #expect(try source.mappedBytes(name, dtype: .bfloat16, packed: false) == nil)
+    let packed = try PretrainedSource(tinyBase("gguf/llama-grouped-query-q8_0.gguf"))
+    #expect(try packed.mappedBytes(name, dtype: .bfloat16, packed: false) == nil)
+    #expect(try packed.mappedBytes(name, dtype: .bfloat16, packed: true) != nil)
+  }
+
   @Test("stochastic rounding takes 4 bytes a parameter less than master copies, weight and gradient together")
   func stochasticRounding() async throws {
     let path = try llama(hidden: 256, layers: 4, heads: 4, intermediate: 688, vocabulary: 100)
