@@ -44,9 +44,12 @@ struct WeightLoader {
   }
 
   /// Loads everything.
+  ///
+  /// - Throws: also `CancellationError`, in a task that is cancelled meanwhile.
   func load() throws {
     let names = try parameterNames()
     for (name, parameter) in names {
+      try Task.checkCancellation()
       if let layer = layers[name], !model.tiesEmbeddings || layer !== model.head,
         let storage = try storage(for: name, of: layer)
       {

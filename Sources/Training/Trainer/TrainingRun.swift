@@ -12,8 +12,8 @@ import Torch
 
 /// A whole run as a ``RunConfiguration`` describes it: model, data, adapter, training, files.
 ///
-/// What can be wrong is found in the order of its price: the configuration, the tokenizer and the data are checked
-/// before the weights are loaded.
+/// What can be wrong is found in the order of its price: the configuration first, then the tokenizer and the data, while the
+/// weights are laid out by another thread; an error in the data ends that at the next weight.
 public struct TrainingRun {
   public let configuration: RunConfiguration
   /// Gets what the user should know, one line at a time.
@@ -50,6 +50,7 @@ public struct TrainingRun {
   ///
   /// - Throws: an error that says what, where and the remedy; ``TrainingInterrupted`` after saving when asked to stop.
   public func run() async throws -> Summary {
+    let configuration = configuration
     try configuration.validate()
     try configuration.data.checkFiles()
     let arguments = configuration.training
@@ -60,6 +61,8 @@ public struct TrainingRun {
     var adapter = try adapterConfiguration()
 
     let source = try PretrainedSource(configuration.model.modelNameOrPath)
+    // A classifier's head depends on the labels in the data.
+    async let early = configuration.task == .causalLM ? configuration.loadBase(source, on: device) : nil
     let tokenizer = try loadTokenizer(source)
     try adapter.encodeTexts { tokenizer.encode($0) }
     try checkContext(source, virtualTokens: adapter.virtualTokenCount)
@@ -70,20 +73,16 @@ public struct TrainingRun {
     if let labels = data.labels { message(Self.summary(of: labels)) }
     message("training data: \(data.trainReport)")
     if let report = data.validationReport { message("validation data: \(report)") }
-    return try train(source, tokenizer, data, adapter, device: device)
+    let base = try await early ?? configuration.loadBase(source, labels: data.labels, on: device)
+    return try train(base.model, source, tokenizer, data, adapter)
   }
 
   private func train(
-    _ source: PretrainedSource, _ tokenizer: ChatTokenizer, _ data: TrainingData,
-    _ adapter: any AdapterConfiguration, device: Device
+    _ base: any PretrainedModel, _ source: PretrainedSource, _ tokenizer: ChatTokenizer, _ data: TrainingData,
+    _ adapter: any AdapterConfiguration
   ) throws -> Summary {
     let arguments = configuration.training
-    // Here, on the thread that computes: the engine counts its threads by the thread that calls it.
-    if let threads = configuration.model.numThreads { Engine.threadCount = threads }
-    let base = try AutoModel.fromPretrained(
-      source, task: configuration.task, labels: data.labels.map { ClassificationLabels($0) },
-      dtype: configuration.computeType, device: device, quantization: configuration.model.quantization,
-      seed: arguments.seed)
+    configuration.takeThreads()
     if (base as? any SequenceClassificationModel)?.hasNewHead == true {
       message(
         "the model has no head for labels: a new one starts at random (seed \(arguments.seed)) and is trained and saved with "
@@ -273,5 +272,28 @@ extension RunConfiguration {
     case .float32: .float32
     case .bfloat16: .bfloat16
     }
+  }
+}
+
+/// A model, handed from the task that loaded it to the one that trains it.
+private struct LoadedBase: @unchecked Sendable {
+  let model: any PretrainedModel
+}
+
+extension RunConfiguration {
+  fileprivate func loadBase(_ source: PretrainedSource, labels: LabelSet? = nil, on device: Device) throws
+    -> LoadedBase
+  {
+    takeThreads()
+    return LoadedBase(
+      model: try AutoModel.fromPretrained(
+        source, task: task, labels: labels.map { ClassificationLabels($0) }, dtype: computeType,
+        device: device,
+        quantization: model.quantization, seed: training.seed))
+  }
+
+  /// The engine counts its threads by the thread that calls it, so each that computes has to say it.
+  fileprivate func takeThreads() {
+    if let threads = model.numThreads { Engine.threadCount = threads }
   }
 }
