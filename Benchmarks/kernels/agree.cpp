@@ -343,6 +343,57 @@ static void deepProducts() {
   }
 }
 
+/// Products of bytes with further terms, in both directions, of several matrices behind one another and with a depth of several blocks, beside
+/// the same numbers in fp64; and the bytes beside the numbers that they stand for.
+static void byteProducts() {
+  struct Size {
+    int64_t tokens, inputs;
+    std::vector<int64_t> outputs;
+  };
+  for (int wanted = 3; wanted >= 0; --wanted) {
+    const auto variant = static_cast<graft::Variant>(wanted);
+    if (graft::setVariant(variant) != variant) continue;
+    for (const Size& size : {Size{61, 192, {64, 32}}, {50, 190, {77, 5, 19}}, {97, 30001, {83}}, {13, 7, {3}}})
+      for (const auto dtype : {at::kFloat, at::kBFloat16})
+        for (const bool transposed : {true, false}) {
+          std::vector<Tensor> codes, constants;
+          for (const int64_t outputs : size.outputs) {
+            const auto matrix = randomMatrix(graft::Encoding::int8, outputs, size.inputs);
+            codes.push_back(matrix.codes.view({outputs, size.inputs}));
+            constants.push_back(matrix.constants.flatten());
+          }
+          const auto scales = at::cat(constants) / 127, right = at::cat(codes).to(at::kDouble);
+          const int64_t outputs = right.size(0), depth = transposed ? size.inputs : outputs,
+                        columns = transposed ? outputs : size.inputs;
+          const auto x = at::randn({size.tokens, depth}).to(dtype);
+          const auto [bytes, tokenScales] = graft::quantizeTokens(x, transposed ? Tensor() : scales);
+          const auto low = at::randn({size.tokens, 5}).to(dtype), b = at::randn({columns, 5}).to(dtype),
+                     bias = at::randn({columns}).to(dtype);
+          const auto wide = at::zeros({size.tokens, columns + 9}, x.options());
+          auto output = wide.narrow(1, 4, columns);
+          graft::sumOfProducts({bytes, tokenScales, codes, transposed, transposed ? scales : Tensor()}, {{low, b}}, bias, output);
+
+          const auto scaled = transposed ? x.to(at::kDouble) : x.to(at::kDouble) * scales;
+          const auto whole = (bytes.narrow(1, 0, depth).to(at::kDouble) - 128), size64 = tokenScales.to(at::kDouble).unsqueeze(1);
+          const double furthest = (whole - scaled / size64).abs().max().item<double>();
+          auto reference = at::mm(whole * size64, transposed ? (right * scales.unsqueeze(1)).t() : right);
+          reference = reference + at::mm(low.to(at::kDouble), b.to(at::kDouble).t()) + bias.to(at::kDouble);
+          const double error = distance(output, reference), limit = dtype == at::kFloat ? 1e-5 : 3e-3;
+          const double beside = (wide.narrow(1, 0, 4).norm() + wide.narrow(1, columns + 4, 5).norm()).item<double>();
+          comparisons += 3;
+          if (!(error <= limit) || beside != 0 || !(furthest <= 0.5001))
+            ++failures, std::printf("product of bytes, variant %d, %lld x %lld%s: %.2e from fp64, %.1e beside it, bytes %.4f off\n", wanted,
+                                    (long long)depth, (long long)columns, transposed ? "" : ", not transposed", error, beside, furthest);
+        }
+  }
+  auto broken = at::randn({3, 40});
+  broken[1][5] = std::nan("");
+  const auto scales = std::get<1>(graft::quantizeTokens(broken));
+  comparisons += 1;
+  if (!std::isnan(scales[1].item<float>()) || !std::isfinite(scales[0].item<float>()))
+    ++failures, std::printf("product of bytes: a NaN is lost\n");
+}
+
 static void optimizer() {
   Tensors ours, means, squares, theirs;
   for (const int64_t count : {1, 37, 20001, 40007}) {
@@ -378,6 +429,7 @@ int main() {
   decoding();
   quantizedProducts();
   deepProducts();
+  byteProducts();
   optimizer();
   std::printf("%d comparisons, %d failures\n", comparisons, failures);
   return failures == 0 ? 0 : 1;

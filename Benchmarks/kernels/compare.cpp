@@ -93,6 +93,11 @@ static void frozenLayers(int64_t tokens, int64_t inputs, int64_t outputs) {
             [=](const Tensors& x) { return graft::quantizedLinear(x[0], {matrix}, {}, {}); }, plain,
             {at::randn({tokens, inputs})});
   }
+  auto bytes = randomMatrix(Encoding::int8, outputs, inputs);
+  bytes.multipliesBytes = true;
+  compare("frozen, int8 by bytes, " + size, gigaflops,
+          [=](const Tensors& x) { return graft::quantizedLinear(x[0], {bytes}, {}, {}); }, plain,
+          {at::randn({tokens, inputs})});
 }
 
 int main(int count, char** arguments) {

@@ -2,6 +2,7 @@
 
 #include "Bridge.h"
 #include "Kernels/Kernels.h"
+#include "Kernels/MatrixProduct.h"
 #include "Kernels/SIMD/Variant.h"
 
 using namespace graft;
@@ -26,6 +27,7 @@ static QuantizedMatrix borrow(const CTQuantizedMatrix &matrix) {
   result.nestedTable = borrow_or_undefined(matrix.nested_table);
   result.nestedOffset = matrix.nested_offset;
   result.nestedBlockSize = matrix.nested_block_size;
+  result.multipliesBytes = matrix.multiplies_bytes;
   return result;
 }
 
@@ -91,6 +93,8 @@ CTTensor *ct_dynamic_table(void) {
 int ct_quantize_rows(CTTensor *weight, CTTensor **codes, CTTensor **constants) {
   return status([&] { hand_out_pair(quantizeRows(borrow(weight)), codes, constants); });
 }
+
+bool ct_has_byte_products(void) { return hasByteProducts(); }
 
 int32_t ct_kernel_variant(void) { return static_cast<int32_t>(variant()); }
 

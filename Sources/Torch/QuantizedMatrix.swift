@@ -43,6 +43,9 @@ public struct QuantizedMatrix {
   /// fp32 by block or row; uint8 codes when ``nested`` is given; nil for GGML's blocks, which hold theirs.
   public let constants: Tensor?
   public let nested: NestedConstants?
+  /// Of int8: whether products with many tokens quantize these too, each by its largest magnitude, and multiply bytes (SwitchBack, Wortsman et
+  /// al. 2023, arXiv:2304.13013), instead of decoding the matrix. Only with ``Engine/hasByteProducts``.
+  public var multipliesBytes = false
 
   /// - Throws: ``TorchError`` when the parts do not fit each other.
   public init(
@@ -105,7 +108,7 @@ public struct QuantizedMatrix {
       encoding: encoding.engineValue, rows: Int64(rows), columns: Int64(columns), codes: codes.handle,
       block_size: Int64(blockSize), constants: constants?.handle, nested_constants: nested?.scales.handle,
       nested_table: nested?.table.handle, nested_offset: nested?.offset ?? 0,
-      nested_block_size: Int64(nested?.blockSize ?? 0))
+      nested_block_size: Int64(nested?.blockSize ?? 0), multiplies_bytes: multipliesBytes)
   }
 }
 
@@ -250,6 +253,9 @@ extension QuantizedMatrix {
 }
 
 extension Engine {
+  /// Whether this processor has dot products of bytes (AVX-512 VNNI), which take half the time of those of bfloat16.
+  public static var hasByteProducts: Bool { ct_has_byte_products() }
+
   /// The compiled form of the CPU kernels in use: 0 portable, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 products.
   ///
   /// Setting one that the processor lacks takes its best. For tests that compare them.

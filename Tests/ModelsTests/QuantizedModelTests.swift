@@ -153,6 +153,19 @@ import Torch
     expectError("no GGUF file", "gguf_packed") {
       _ = try AutoModelForCausalLM.fromPretrained(fixture("llama-grouped-query").path, quantization: .packed)
     }
+    let bytes = BaseQuantization.bitsAndBytes(BitsAndBytesConfig(.int8, multipliesBytes: true))
+    for checkpoint in ["llama-grouped-query", "quantized/int8"] where Engine.hasByteProducts {
+      let model = try AutoModelForCausalLM.fromPretrained(fixture(checkpoint).path, quantization: bytes)
+      let weights = model.namedModules().compactMap { ($0.module as? Linear)?.weight as? Int8Weight }
+      #expect(!weights.isEmpty && weights.allSatisfy(\.multipliesBytes))
+    }
+    let best = Engine.kernelVariant
+    defer { Engine.kernelVariant = best }
+    Engine.kernelVariant = 1
+    expectError("int8_matmul", "load_in_8bit") {
+      _ = try AutoModelForCausalLM.fromPretrained(fixture("llama-grouped-query").path, quantization: bytes)
+    }
+    Engine.kernelVariant = best
     expectError("already quantized", "load_in_8bit") {
       _ = try AutoModelForCausalLM.fromPretrained(
         fixture("quantized/nf4").path, quantization: .bitsAndBytes(BitsAndBytesConfig(.int8)))

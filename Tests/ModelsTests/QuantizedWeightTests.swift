@@ -95,6 +95,72 @@ private func forEachVariant(_ body: (Int) throws -> Void) rethrows {
     }
   }
 
+  /// The result of an int8 layer and the gradient of its input.
+  private func products(_ weight: Tensor, _ x: Tensor, _ gradient: Tensor, multipliesBytes: Bool) throws
+    -> [Tensor]
+  {
+    let layer = try Int8Weight(quantizing: weight)
+    layer.multipliesBytes = multipliesBytes
+    let input = try x.copy()
+    try input.setRequiresGradient(true)
+    let output = try layer.linear(input, bias: nil)
+    try output.backward(gradient)
+    return [try output.detached(), try #require(input.gradient)]
+  }
+
+  @Test(
+    "products of bytes are those of the decoded weight to the rounding of tokens to bytes",
+    arguments: [DType.float32, .bfloat16])
+  func byteProducts(_ dtype: DType) throws {
+    try RandomState.seed(3)
+    let weight = try Tensor.normal([96, 256]).to(dtype)
+    let gradient = try Tensor.normal([70, 96]).to(dtype)
+    let x = try Tensor.normal([70, 256])
+    let decoded = try products(weight, x.to(dtype), gradient, multipliesBytes: false)
+    let bytes = try products(weight, x.to(dtype), gradient, multipliesBytes: true)
+    // A number is off by up to half of 1/127 of its token's largest: over hundreds of them, relative to the largest sum, 1 %.
+    for (found, expected) in zip(bytes, decoded) { #expect(try relativeError(found, expected) < 0.02) }
+    #expect(try Engine.hasByteProducts == (bytes[0].bytes() != decoded[0].bytes()))
+
+    // Where the processor has no such products, the weight is decoded.
+    let best = Engine.kernelVariant
+    defer { Engine.kernelVariant = best }
+    Engine.kernelVariant = 1
+    let plain = try products(weight, x.to(dtype), gradient, multipliesBytes: false)
+    let without = try products(weight, x.to(dtype), gradient, multipliesBytes: true)
+    #expect(try plain.map { try $0.bytes() } == without.map { try $0.bytes() })
+  }
+
+  @Test("a few inputs that are much larger leave the others their bits", .enabled(if: Engine.hasByteProducts))
+  func largeInputs() throws {
+    try RandomState.seed(4)
+    let (weight, gradient) = (try Tensor.normal([96, 256]), try Tensor.normal([70, 96]))
+    let x = try Tensor.normal([70, 256])
+    let ordinary: Double = try products(weight, x, gradient, multipliesBytes: false)[0].absolute().max()
+      .item()
+    // One input of 64 is kept out: four of these.
+    var factors = [Float](repeating: 1, count: 256)
+    for place in [0, 7, 100, 255] { factors[place] = 1_000 }
+    func error(_ factors: [Float]) throws -> Double {
+      let scaled = try x * Tensor(factors)
+      let decoded = try products(weight, scaled, gradient, multipliesBytes: false)[0]
+      let bytes = try products(weight, scaled, gradient, multipliesBytes: true)[0]
+      return try (bytes - decoded).absolute().max().item() / ordinary
+    }
+    #expect(try error(factors) < 0.02)
+    // With more of them than that the test can tell.
+    for place in [8, 9] { factors[place] = 1_000 }
+    #expect(try error(factors) > 0.1)
+  }
+
+  @Test("a weight that is replaced goes on multiplying bytes")
+  func replacedBytes() throws {
+    let weight = try Int8Weight(quantizing: Tensor.normal([32, 64]))
+    weight.multipliesBytes = true
+    try weight.replace(with: Tensor.normal([32, 64]))
+    #expect(weight.multipliesBytes && weight.matrix.multipliesBytes)
+  }
+
   // MARK: GGML's blocks
 
   static let blockTypes: [(GGMLType, QuantizedMatrix.Encoding)] = [

@@ -66,6 +66,8 @@ GRAFT_INLINE void packDownwards(const T* tile, int64_t stride, int64_t count, fl
   }
 }
 
+#include "IntegerPanels.h"
+
 /// A part of a tile's axis that a factor of `size` covers, when the tile begins at `first`.
 struct TileAxis {
   int64_t skipped, count;
@@ -150,13 +152,15 @@ GRAFT_INLINE typename Unit::Vector leftWord(const T* from) {
 }
 
 /// `rows` rows of the result in some vectors of a panel, of which `columns` numbers are the result's: the sums stay in registers.
-template <int rows, class T>
-GRAFT_INLINE void panelTile(const ProductOperand<T>* operands, const DepthRange* ranges, int64_t count, int64_t row,
+template <int rows, bool hasIntegers, class T>
+GRAFT_INLINE void panelTile(const IntegerOperand* integers, DepthRange integerRange, const ProductOperand<T>* operands, const DepthRange* ranges, int64_t count, int64_t row,
                             const float* panel, const ProductTarget<T>& target, int64_t firstRow, int64_t column,
                             int64_t sumsColumn, int64_t columns) {
   using Unit = typename ProductUnit<T>::Unit;
   constexpr int vectors = panelTileVectors;
   Floats sums[rows][vectors];
+  if constexpr (hasIntegers)
+    panel = integerTile<rows, vectors>(*integers, integerRange, row, panel, column, columns, sums);
   float* const partial = target.sums + (row - firstRow) * target.sumsRow + sumsColumn;
   if (target.isFirst) {
     Floats start[vectors];
@@ -170,12 +174,15 @@ GRAFT_INLINE void panelTile(const ProductOperand<T>* operands, const DepthRange*
 #pragma clang loop unroll(full)
     for (int m = 0; m < rows; ++m)
 #pragma clang loop unroll(full)
-      for (int n = 0; n < vectors; ++n) sums[m][n] = start[n];
+      for (int n = 0; n < vectors; ++n) sums[m][n] = hasIntegers ? sums[m][n] + start[n] : start[n];
   } else {
 #pragma clang loop unroll(full)
     for (int m = 0; m < rows; ++m)
 #pragma clang loop unroll(full)
-      for (int n = 0; n < vectors; ++n) sums[m][n] = load(partial + m * target.sumsRow + n * lanes);
+      for (int n = 0; n < vectors; ++n) {
+        const Floats before = load(partial + m * target.sumsRow + n * lanes);
+        sums[m][n] = hasIntegers ? sums[m][n] + before : before;
+      }
   }
   for (int64_t i = 0; i < count; ++i) {
     const auto& operand = operands[i];
@@ -210,7 +217,7 @@ GRAFT_INLINE void panelTile(const ProductOperand<T>* operands, const DepthRange*
 
 /// Rows `firstRow ..< lastRow` of columns `first ..< first + 32 · panels` of the result, over the packed ranges of the depths.
 template <class T>
-inline void multiplyPanels(const ProductOperand<T>* operands, const DepthRange* ranges, int64_t count,
+inline void multiplyPanels(const IntegerOperand* integers, DepthRange integerRange, const ProductOperand<T>* operands, const DepthRange* ranges, int64_t count,
                            const float* packed, int64_t toPanel, int64_t firstRow, int64_t lastRow, int64_t first,
                            int64_t panels, int64_t columns, const ProductTarget<T>& target) {
   const auto tiles = [&]<int size>(int64_t row) {
@@ -218,8 +225,13 @@ inline void multiplyPanels(const ProductOperand<T>* operands, const DepthRange* 
       for (int64_t vector = 0; vector < panelColumns; vector += panelTileVectors * lanes) {
         const int64_t sumsColumn = panel * panelColumns + vector, column = first + sumsColumn;
         if (column >= columns) break;
-        panelTile<size>(operands, ranges, count, row, packed + panel * toPanel + vector, target, firstRow, column,
-                        sumsColumn, columns - column);
+        const float* right = packed + panel * toPanel + vector;
+        if (integers)
+          panelTile<size, true>(integers, integerRange, operands, ranges, count, row, right, target, firstRow, column,
+                                sumsColumn, columns - column);
+        else
+          panelTile<size, false>(integers, integerRange, operands, ranges, count, row, right, target, firstRow, column,
+                                 sumsColumn, columns - column);
       }
   };
   int64_t row = firstRow;

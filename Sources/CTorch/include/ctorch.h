@@ -260,7 +260,11 @@ typedef struct CTQuantizedMatrix {
   CTTensor *_Nullable nested_table;     // fp32 [256]
   double nested_offset;
   int64_t nested_block_size;
+  bool multiplies_bytes;                // int8: products quantize the tokens too
 } CTQuantizedMatrix;
+
+/// Whether this processor has dot products of bytes.
+bool ct_has_byte_products(void);
 
 /// Checks that the parts of a matrix fit each other.
 int ct_quantized_check(const CTQuantizedMatrix *matrix);

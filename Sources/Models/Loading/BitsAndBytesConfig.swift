@@ -16,7 +16,7 @@ public struct BitsAndBytesConfig: Sendable, Hashable {
   public enum Form: Sendable, Hashable {
     /// `load_in_4bit`, `bnb_4bit_quant_type`, `bnb_4bit_use_double_quant`.
     case fourBit(QuantType, doubleQuantization: Bool)
-    /// `load_in_8bit`: the weights alone; activations keep their type.
+    /// `load_in_8bit`: the weights alone; activations keep their type, unless ``BitsAndBytesConfig/multipliesBytes`` is set.
     case int8
   }
 
@@ -25,8 +25,13 @@ public struct BitsAndBytesConfig: Sendable, Hashable {
   public var computeType: DType?
   /// `llm_int8_skip_modules`: names of modules that stay dense, of four-bit models too; nil is the output embedding.
   public var skipModules: [String]?
+  /// `int8_matmul`: whether int8 layers quantize their inputs and gradients too and multiply bytes.
+  public var multipliesBytes = false
 
-  public init(_ form: Form, computeType: DType? = nil, skipModules: [String]? = nil) {
+  public init(
+    _ form: Form, computeType: DType? = nil, skipModules: [String]? = nil, multipliesBytes: Bool = false
+  ) {
+    self.multipliesBytes = multipliesBytes
     self.form = form
     self.computeType = computeType
     self.skipModules = skipModules

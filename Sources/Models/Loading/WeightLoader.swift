@@ -54,6 +54,9 @@ struct WeightLoader {
         let storage = try storage(for: name, of: layer)
       {
         layer.weight = storage
+        if case .bitsAndBytes(let settings) = quantization, settings.multipliesBytes {
+          (storage as? Int8Weight)?.multipliesBytes = true
+        }
       } else if let table = tables[name], case .packed = quantization,
         let matrix = try source.packedMatrix(name)
       {
@@ -100,6 +103,12 @@ struct WeightLoader {
   private func checkQuantization() throws {
     switch quantization {
     case .bitsAndBytes(let settings):
+      guard !settings.multipliesBytes || device.kind == .cpu && Engine.hasByteProducts else {
+        throw ModelError(
+          "`int8_matmul` multiplies bytes with instructions of the processor (AVX-512 VNNI and BF16), which "
+            + (device.kind == .cpu ? "this one does not have" : "are not there on \(device)")
+            + ". Leave the setting out: `load_in_8bit` alone decodes the weights and runs everywhere.")
+      }
       guard let stored, stored.form != settings.form else { return }
       throw ModelError(
         "The model at \(source.url.path) is already quantized (\(stored.form.summary)) and cannot be loaded as "

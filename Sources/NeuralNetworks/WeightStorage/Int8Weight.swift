@@ -2,10 +2,16 @@ import Torch
 
 /// A weight in signed bytes, each row scaled by its largest magnitude (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339).
 ///
-/// Only the weight is quantized; activations keep their type. Codes, scales and tensors in checkpoints are those of bitsandbytes.
+/// Only the weight is quantized, and activations keep their type, unless ``multipliesBytes`` is set. Codes, scales and tensors in
+/// checkpoints are those of bitsandbytes.
 public final class Int8Weight: QuantizedWeight {
   public private(set) var matrix: QuantizedMatrix
   public let dtype: DType
+  /// Whether products with many tokens quantize these too and multiply bytes; see ``QuantizedMatrix/multipliesBytes``.
+  public var multipliesBytes: Bool {
+    get { matrix.multipliesBytes }
+    set { matrix.multipliesBytes = newValue }
+  }
 
   /// A matrix out of a checkpoint; `dtype` is the type in which it is given back.
   public init(_ matrix: QuantizedMatrix, dtype: DType) {
@@ -21,7 +27,9 @@ public final class Int8Weight: QuantizedWeight {
 
   public func replace(with replacement: Tensor) throws {
     try checkReplacement(replacement)
+    let multipliesBytes = multipliesBytes
     matrix = try QuantizedMatrix(int8: replacement)
+    self.multipliesBytes = multipliesBytes
   }
 
   /// `weight` int8 `[out, in]`, `SCB` fp32 `[out]` beside it, and `weight_format` 0, which means rows.

@@ -1,6 +1,7 @@
 import Adapters
 import Foundation
 import JSON
+import Models
 import Testing
 import Training
 
@@ -213,6 +214,9 @@ struct RunConfigurationTests {
     let adapter = try #require(run.adapterConfiguration() as? LoRAConfig)
     #expect(adapter.loftQConfig == LoftQConfig(bits: .eight, iterations: 3))
     _ = try configuration("replace_lora_weights_loftq: true\nload_in_8bit: true")
+    let bytes = try configuration("int8_matmul: true\nload_in_8bit: true").model.quantization
+    #expect(bytes == .bitsAndBytes(BitsAndBytesConfig(.int8, multipliesBytes: true)))
+    #expect(message(Self.minimal + "int8_matmul: true").contains("load_in_8bit: true"))
   }
 
   @Test("settings that ask for nothing may stay in a file of another program")

@@ -51,6 +51,27 @@ extension TrainerTests {
     }
 
     @Test(
+      "training with products of bytes follows training on the decoded weights",
+      .enabled(if: Engine.hasByteProducts))
+    func bytes() throws {
+      let (bytes, decoded) = (Recorder(), Recorder())
+      for (multiplies, recorder) in [(true, bytes), (false, decoded)] {
+        let trainer = try trainer("int8", .bfloat16)
+        for case let layer as NeuralNetworks.Linear in trainer.model.base.namedModules().map(\.module) {
+          (layer.weight as? Int8Weight)?.multipliesBytes = multiplies
+        }
+        trainer.log = recorder
+        try trainer.train()
+      }
+      #expect(bytes.steps.count == 10)
+      // Otherwise it was the same thing twice.
+      #expect(zip(bytes.steps, decoded.steps).contains { $0.loss != $1.loss })
+      for (a, b) in zip(bytes.steps, decoded.steps) {
+        #expect(abs(a.loss - b.loss) < 1e-2 * b.loss, "step \(a.step)")
+      }
+    }
+
+    @Test(
       "a gradient that overflows on a quantized base is named and its step skipped",
       arguments: ["nf4", "int8", "gguf"])
     func overflow(_ form: String) throws {

@@ -1,6 +1,7 @@
 #include "FrozenWeight.h"
 
 #include "../FewRowsLinear.h"
+#include "ByteProduct.h"
 #include "DecodedRows.h"
 
 namespace graft {
@@ -46,6 +47,8 @@ at::Tensor FrozenWeight::dense(at::ScalarType dtype) const {
 
 at::Tensor FrozenWeight::product(const at::Tensor& x, bool transposed, const std::optional<at::Tensor>& bias,
                                  const std::vector<ProductTerm>& terms, at::Tensor output) const {
+  if (isQuantized() && hasByteProduct(x, parts_))
+    return byteProduct(x, parts_, transposed, bias.value_or(at::Tensor()), terms, std::move(output));
   const int64_t outputs = transposed ? rows() : columns();
   const bool decodes = isQuantized() && hasKernel(x);
   std::vector<ProductTerm> all{{x, dense_, transposed, 0, nullptr}};

@@ -26,7 +26,7 @@ class FrozenWeight : public torch::CustomClassHolder {
   /// x Wᵀ + b, and `terms` on parts of the outputs added, such as low-rank ones; into `output` when it is given.
   ///
   /// A quantized weight is decoded on its way into the product: no dense copy of it is made, except on other devices and in
-  /// other types than fp32 and bf16.
+  /// other types than fp32 and bf16. With `QuantizedMatrix::multipliesBytes` x is quantized instead, token by token.
   at::Tensor linear(const at::Tensor& x, const std::optional<at::Tensor>& bias,
                     const std::vector<ProductTerm>& terms = {}, at::Tensor output = {}) const;
   /// dy W, and `terms` added.

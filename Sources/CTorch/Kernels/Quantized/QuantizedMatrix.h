@@ -41,6 +41,9 @@ struct QuantizedMatrix {
   at::Tensor nestedConstants, nestedTable;
   double nestedOffset = 0;
   int64_t nestedBlockSize = 256;
+  /// int8: products with many tokens quantize these too and multiply bytes, instead of decoding the weight (SwitchBack, Wortsman et
+  /// al. 2023, https://arxiv.org/abs/2304.13013): half the time, where the processor has such products.
+  bool multipliesBytes = false;
 };
 
 /// Elements and bytes of a block of GGML's; `{1, 1}` for the others.

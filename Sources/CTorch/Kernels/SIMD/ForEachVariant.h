@@ -35,7 +35,7 @@ namespace graft::avx512 {
 }  // namespace graft::avx512
 #pragma clang attribute pop
 
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), \
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni"))), \
                              apply_to = function)
 namespace graft::avx512bf16 {
 #define GRAFT_VARIANT 3
