@@ -12,6 +12,7 @@
 #include "../../Sources/CTorch/Kernels/Kernels.h"
 #include "../../Sources/CTorch/Kernels/MatrixProduct.h"
 #include "../../Sources/CTorch/Kernels/SIMD/Variant.h"
+#include "gpu_emulation.h"
 #include "random_matrix.h"
 
 using at::Tensor;
@@ -148,6 +149,107 @@ static void loss() {
         },
         [=](const Tensors& x) -> Tensors { return {graft::linearCrossEntropyTwin(x[0], x[1], labels)}; },
         {at::randn({700, 64}) * 2, at::randn({vocabulary, 64}) * 0.5}, {}, 1.25);
+  }
+}
+
+/// What devices without kernels compute: here in fp64, which has none either.
+static void elsewhere() {
+  const auto labels = at::randint(70000, {700}, at::kLong);
+  const Tensors inputs{at::randn({700, 64}, at::kDouble), at::randn({70000, 64}, at::kDouble) * 0.5};
+  const auto ours = evaluate([=](const Tensors& x) -> Tensors { return {graft::linearCrossEntropy(x[0], x[1], labels)}; }, inputs,
+                             {at::scalar_tensor(2)}, at::kDouble);
+  const auto twin = evaluate([=](const Tensors& x) -> Tensors { return {graft::linearCrossEntropyTwin(x[0], x[1], labels)}; }, inputs,
+                             {at::scalar_tensor(2)}, at::kDouble);
+  const auto [losses, predictions] = graft::linearCrossEntropyPerToken(inputs[0], inputs[1], labels);
+  const auto logits = at::mm(inputs[0], inputs[1].t());
+  comparisons += 5;
+  for (size_t i = 0; i < ours.size(); ++i)
+    if (!(distance(ours[i], twin[i]) < 1e-12)) ++failures, std::printf("cross-entropy in fp64, result %zu\n", i);
+  if (!(std::abs(losses.sum().item<double>() / twin[0].item<double>() - 1) < 1e-5) || !predictions.equal(logits.argmax(-1)))
+    ++failures, std::printf("cross-entropy a token in fp64\n");
+
+  Tensors parameters, others, means, squares, otherMeans, otherSquares;
+  for (const int64_t count : {1, 3001}) {
+    parameters.push_back(at::randn({count}, at::kDouble)), others.push_back(parameters.back().clone());
+    for (auto* states : {&means, &squares, &otherMeans, &otherSquares}) states->push_back(at::zeros({count}, at::kDouble));
+  }
+  for (int step = 1; step <= 5; ++step) {
+    Tensors gradients;
+    for (const auto& parameter : parameters) gradients.push_back(at::randn_like(parameter));
+    graft::adamWStep(parameters, gradients, means, squares, {3e-3, 0.9, 0.999, 1e-8, 0.1}, step);
+    graft::adamWStepTwin(others, gradients, otherMeans, otherSquares, {3e-3, 0.9, 0.999, 1e-8, 0.1}, step);
+  }
+  for (size_t i = 0; i < parameters.size(); ++i)
+    if (!(distance(parameters[i], others[i]) < 1e-12)) ++failures, std::printf("AdamW in fp64: %.1e\n", distance(parameters[i], others[i]));
+}
+
+/// The arithmetic of the kernels for GPUs beside the twins.
+static void gpuKernels() {
+  const auto expectSame = [](const char* name, const Tensor& found, const Tensor& wanted, double limit) {
+    ++comparisons;
+    const double error = distance(found, wanted);
+    if (!(error <= limit)) ++failures, std::printf("GPU kernel %s, %s: %.2e from the twin\n", name, found.toString().c_str(), error);
+  };
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    using emulated::BFloat16;
+    const bool isFloat = dtype == at::kFloat;
+    const double limit = isFloat ? 1e-6 : 3e-3;
+    const auto pointer = []<class T>(const Tensor& tensor, T*) { return static_cast<T*>(tensor.data_ptr()); };
+    const auto both = [&](const auto& float32, const auto& bfloat16, const auto& call) {
+      isFloat ? call(float32, static_cast<float*>(nullptr)) : call(bfloat16, static_cast<BFloat16*>(nullptr));
+    };
+
+    const auto gateUp = (at::randn({37, 2 * 45}) * 3).to(dtype), gradient = at::randn({37, 45}).to(dtype);
+    const auto output = at::empty({37, 45}, gateUp.options()), gateUpGradient = at::empty_like(gateUp);
+    both(emulated::swiGLUFloat, emulated::swiGLUBFloat16, [&](auto* kernel, auto* type) {
+      emulated::launch(kernel, pointer(gateUp, type), pointer(output, type), 37, 45);
+    });
+    both(emulated::swiGLUBackwardFloat, emulated::swiGLUBackwardBFloat16, [&](auto* kernel, auto* type) {
+      emulated::launch(kernel, pointer(gateUp, type), pointer(gradient, type), pointer(gateUpGradient, type), 37, 45);
+    });
+    const auto twin = evaluate([](const Tensors& x) -> Tensors { return {graft::swiGLUTwin(x[0].narrow(1, 0, 45), x[0].narrow(1, 45, 45))}; },
+                               {gateUp}, {gradient}, at::kDouble);
+    expectSame("SwiGLU", output, twin[0], limit);
+    expectSame("SwiGLU, backward", gateUpGradient, twin[1], limit);
+
+    for (const int64_t turned : {64, 20}) {
+      const auto cosines = at::randn({29, turned}), sines = at::randn({29, turned});
+      const auto x = at::randn({29, 5 * 64}).to(dtype), direction = at::randn({29, 5 * 64}).to(dtype);
+      const auto forward = x.clone(), backward = direction.clone();
+      both(emulated::rotateFloat, emulated::rotateBFloat16, [&](auto* kernel, auto* type) {
+        emulated::launch(kernel, pointer(forward, type), cosines.data_ptr<float>(), sines.data_ptr<float>(), 29, 320, 4, 64, turned, 0);
+        emulated::launch(kernel, pointer(backward, type), cosines.data_ptr<float>(), sines.data_ptr<float>(), 29, 320, 4, 64, turned, 1);
+      });
+      const auto turnedTwin = evaluate(
+          [&](const Tensors& x) -> Tensors { return {graft::rotaryEmbeddingTwin(x[0], cosines.to(at::kDouble), sines.to(at::kDouble), 64, 4)}; },
+          {x}, {direction}, at::kDouble);
+      expectSame("rotary embedding", forward, turnedTwin[0], limit);
+      expectSame("rotary embedding, backward", backward, turnedTwin[1], limit);
+    }
+
+    for (const auto encoding : {graft::Encoding::nf4, graft::Encoding::fp4, graft::Encoding::int8})
+      for (const bool isNested : {false, true}) {
+        if (isNested && encoding == graft::Encoding::int8) continue;
+        const auto matrix = randomMatrix(encoding, 39, 130, isNested);
+        const auto decoded = at::empty({39, 130}, at::TensorOptions(dtype));
+        // The codes 0 to 15 decoded with the constant 1 are the type's values.
+        graft::QuantizedMatrix all{encoding, 1, 16, at::arange(0, 256, 34, at::kByte) + 1, 64, at::ones({1})};
+        const auto values = encoding == graft::Encoding::int8 ? Tensor() : graft::dequantizeTwin(all, at::kFloat).flatten();
+        const auto bytes = [](const Tensor& tensor) { return static_cast<const unsigned char*>(tensor.data_ptr()); };
+        const auto floats = [](const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; };
+        if (encoding == graft::Encoding::int8)
+          both(emulated::decodeInt8Float, emulated::decodeInt8BFloat16, [&](auto* kernel, auto* type) {
+            emulated::launch(kernel, static_cast<const signed char*>(matrix.codes.data_ptr()), floats(matrix.constants), 39, 130,
+                             pointer(decoded, type));
+          });
+        else
+          both(emulated::decodeFourBitFloat, emulated::decodeFourBitBFloat16, [&](auto* kernel, auto* type) {
+            emulated::launch(kernel, bytes(matrix.codes), floats(values), isNested ? nullptr : floats(matrix.constants),
+                             isNested ? bytes(matrix.constants) : nullptr, floats(matrix.nestedTable), floats(matrix.nestedConstants),
+                             matrix.nestedOffset, matrix.nestedBlockSize, matrix.blockSize, 39 * 130, pointer(decoded, type));
+          });
+        expectSame("decoding", decoded, graft::dequantizeTwin(matrix, dtype), isFloat ? 1e-6 : 1e-3);
+      }
   }
 }
 
@@ -425,6 +527,8 @@ int main() {
   sharedPrefix();
   loss();
   elementwise();
+  elsewhere();
+  gpuKernels();
   lora();
   decoding();
   quantizedProducts();

@@ -63,6 +63,20 @@ public struct QuantizedMatrix {
     try withEngineValue { try checkedStatus(ct_quantized_check($0)) }
   }
 
+  /// The matrix with its parts on `device`.
+  package func moved(to device: Device) throws -> QuantizedMatrix {
+    var there = try QuantizedMatrix(
+      encoding, rows: rows, columns: columns, codes: codes.to(device: device), blockSize: blockSize,
+      constants: constants?.to(device: device),
+      nested: nested.map {
+        try NestedConstants(
+          scales: $0.scales.to(device: device), table: $0.table.to(device: device), offset: $0.offset,
+          blockSize: $0.blockSize)
+      })
+    there.multipliesBytes = multipliesBytes
+    return there
+  }
+
   /// Bytes that codes and constants take.
   public var byteCount: Int {
     [codes, constants, nested?.scales, nested?.table].reduce(0) { $0 + ($1?.byteCount ?? 0) }

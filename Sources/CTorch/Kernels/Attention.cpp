@@ -8,6 +8,8 @@
 //
 // Blocks above the causal diagonal or outside the window are skipped. Heads that share keys read one packed copy of
 // them. The products take bf16 words and add in fp32; statistics are fp32.
+//
+// On a GPU, in 16 bits, it is ATen's flash attention for sequences that lie one behind the other.
 
 #include "Kernels.h"
 
@@ -71,6 +73,28 @@ bool hasKernel(const at::Tensor& query) {
   const int64_t size = query.size(-1);
   return query.device().is_cpu() && (query.scalar_type() == at::kFloat || query.scalar_type() == at::kBFloat16) &&
          size >= 16 && size <= 256 && size % 16 == 0;
+}
+
+/// Whether ATen's flash attention computes this.
+bool hasFlashAttention(const at::Tensor& query) {
+  const int64_t size = query.size(-1);
+  return query.is_cuda() && (query.scalar_type() == at::kBFloat16 || query.scalar_type() == at::kHalf) && size <= 256 &&
+         size % 8 == 0;
+}
+
+/// `keyOffsets` int32 on the CPU, where each sequence's keys begin; of these it has `keyLengths` or, when undefined, all. Differentiable
+/// without `keyLengths`.
+at::Tensor flashAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                          const at::Tensor& offsets, const at::Tensor& keyOffsets, const at::Tensor& keyLengths,
+                          double scale, bool causal, int64_t window) {
+  const auto largest = [](const at::Tensor& bounds) { return bounds.numel() > 1 ? at::diff(bounds).max().item<int64_t>() : 0; };
+  const auto there = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? std::optional<at::Tensor>(tensor.to(query.device())) : std::nullopt;
+  };
+  const auto before = window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt;
+  const auto after = window > 0 && causal ? std::optional<int64_t>(0) : std::nullopt;
+  return std::get<0>(at::_flash_attention_forward(query, key, value, there(offsets), there(keyOffsets), largest(offsets),
+                                                  largest(keyOffsets), 0, causal, false, scale, before, after, there(keyLengths)));
 }
 
 /// With a contiguous last axis.
@@ -251,10 +275,18 @@ at::Tensor raggedAttentionTwin(const at::Tensor& query, const at::Tensor& key, c
   return outputs.empty() ? at::empty_like(query) : at::cat(outputs);
 }
 
+/// Where there is no kernel.
+static at::Tensor raggedAttentionElsewhere(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                           const at::Tensor& offsets, double scale, bool causal, int64_t window) {
+  if (!hasFlashAttention(query)) return raggedAttentionTwin(query, key, value, offsets, scale, causal, window);
+  sequencesOf(offsets, query.size(0));  // checks them
+  return flashAttention(rows(query), rows(key), rows(value), offsets, offsets, {}, scale, causal, window);
+}
+
 at::Tensor raggedAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                            const at::Tensor& offsets, double scale, bool causal, int64_t window) {
   checkHeads(query, key, value, window);
-  if (!hasKernel(query)) return raggedAttentionTwin(query, key, value, offsets, scale, causal, window);
+  if (!hasKernel(query)) return raggedAttentionElsewhere(query, key, value, offsets, scale, causal, window);
   return RaggedAttention::apply(rows(query), rows(key), rows(value), offsets, scale, causal, window);
 }
 
@@ -265,7 +297,7 @@ at::Tensor raggedAttentionFused(const at::Tensor& queryKeyValue, const at::Tenso
               queryKeyValue.sizes(), " with ", keyHeads, " key heads");
   const auto [query, key, value] = parts(queryKeyValue, keyHeads);
   checkHeads(query, key, value, window);
-  if (!hasKernel(query)) return raggedAttentionTwin(query, key, value, offsets, scale, causal, window);
+  if (!hasKernel(query)) return raggedAttentionElsewhere(query, key, value, offsets, scale, causal, window);
   return RaggedAttentionFused::apply(rows(queryKeyValue), offsets, keyHeads, scale, causal, window);
 }
 
@@ -323,6 +355,11 @@ at::Tensor cachedAttention(const at::Tensor& query, const at::Tensor& keyCache, 
                            int64_t window) {
   const auto sequences = cachedSequences(query, keyCache, valueCache, offsets, lengths);
   const at::NoGradGuard inference;
+  if (hasFlashAttention(query)) {
+    const auto starts = at::arange(static_cast<int64_t>(sequences.size()) + 1, at::kInt) * keyCache.size(1);
+    return flashAttention(rows(query), keyCache.flatten(0, 1), valueCache.flatten(0, 1), offsets, starts, lengths, scale, causal,
+                          window);
+  }
   if (!hasKernel(query) || !keyCache.is_contiguous() || !valueCache.is_contiguous())
     return cachedAttentionTwin(query, keyCache, valueCache, offsets, lengths, scale, causal, window);
   // [sequences · capacity, keyHeads, headSize]

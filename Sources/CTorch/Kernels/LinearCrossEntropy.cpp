@@ -6,6 +6,8 @@
 // the backward pass only scales. Products are in the dtype of the hidden states, statistics in fp32, the sum in fp64.
 //
 // A quantized weight is decoded on its way into the products, twice for each chunk of rows: once for the logits, once for dh.
+//
+// The rows of a chunk have a kernel on the CPU. Elsewhere they are a few operations of ATen's, on a chunk that is as small.
 
 #include "Kernels.h"
 
@@ -26,7 +28,7 @@
 
 namespace graft {
 
-/// One row of logits.
+/// One row of logits, of the kernel.
 struct CrossEntropyRow {
   float loss;
   int64_t prediction;
@@ -52,8 +54,12 @@ bool hasKernel(const at::Tensor& hidden) {
   return hidden.device().is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16);
 }
 
-bool hasKernel(const at::Tensor& hidden, const at::Tensor& weight) {
-  return hasKernel(hidden) && hidden.scalar_type() == weight.scalar_type();
+/// Whether the logits are made chunk by chunk. Not in fp16: its gradients need the loss's scale before they are rounded, and here they
+/// are made without it.
+bool hasChunks(const at::Tensor& hidden) { return hidden.is_floating_point() && hidden.scalar_type() != at::kHalf; }
+
+bool hasChunks(const at::Tensor& hidden, const at::Tensor& weight) {
+  return hasChunks(hidden) && hidden.scalar_type() == weight.scalar_type();
 }
 
 void check(const at::Tensor& hidden, at::IntArrayRef weight, const at::Tensor& labels) {
@@ -64,19 +70,44 @@ void check(const at::Tensor& hidden, at::IntArrayRef weight, const at::Tensor& l
               "cross-entropy: labels must be int64 [", hidden.size(0), "], not ", labels.toString(), labels.sizes());
 }
 
+/// What a chunk of rows gives, on its device.
+struct ChunkRows {
+  at::Tensor losses;       // fp32 [rows], fp64 of fp64
+  at::Tensor predictions;  // int64 [rows]
+};
+
 /// Loss and prediction of each row; with `gradient`, logits are overwritten by softmax − onehot.
-void crossEntropyRows(const at::Tensor& logits, const int64_t* labels, CrossEntropyRow* rows, bool gradient) {
-  const int64_t vocabulary = logits.size(1);
-  parallelFor(logits.size(0), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      if (logits.scalar_type() == at::kFloat)
-        rows[row] = GRAFT_DISPATCH(crossEntropyRowFloat, logits.data_ptr<float>() + row * vocabulary, vocabulary,
-                                   labels[row], gradient);
-      else
-        rows[row] = GRAFT_DISPATCH(crossEntropyRowBFloat16, logits.data_ptr<at::BFloat16>() + row * vocabulary,
-                                   vocabulary, labels[row], gradient);
+ChunkRows crossEntropyRows(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
+  const int64_t count = logits.size(0), vocabulary = logits.size(1);
+  const auto type = logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  if (!hasKernel(logits)) {
+    const auto target = labels.unsqueeze(1);
+    const auto logProbabilities = at::log_softmax(logits, -1, type);
+    ChunkRows rows{logProbabilities.gather(1, target).squeeze(1).neg(), logits.argmax(-1)};
+    if (gradient) {
+      // softmax − onehot is rounded once.
+      const auto probabilities = logProbabilities.exp();
+      probabilities.scatter_add_(1, target, at::full_like(target, -1, probabilities.options()));
+      logits.copy_(probabilities);
+    }
+    return rows;
+  }
+  ChunkRows rows{at::empty({count}, logits.options().dtype(type)), at::empty({count}, logits.options().dtype(at::kLong))};
+  auto* const loss = rows.losses.data_ptr<float>();
+  auto* const prediction = rows.predictions.data_ptr<int64_t>();
+  const auto* const label = constData<int64_t>(labels);
+  parallelFor(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const CrossEntropyRow row =
+          logits.scalar_type() == at::kFloat
+              ? GRAFT_DISPATCH(crossEntropyRowFloat, logits.data_ptr<float>() + i * vocabulary, vocabulary, label[i], gradient)
+              : GRAFT_DISPATCH(crossEntropyRowBFloat16, logits.data_ptr<at::BFloat16>() + i * vocabulary, vocabulary, label[i],
+                               gradient);
+      loss[i] = row.loss;
+      prediction[i] = row.prediction;
     }
   });
+  return rows;
 }
 
 /// Calls `body(firstRow, logits, rows)` for chunks of rows.
@@ -84,8 +115,8 @@ template <class Body>
 void forEachChunk(const at::Tensor& hidden, const FrozenWeight& weight, const at::Tensor& labels, bool gradient,
                   const Body& body) {
   const int64_t count = hidden.size(0), vocabulary = weight.rows();
-  const auto contiguousLabels = labels.contiguous();
-  const int64_t* label = constData<int64_t>(contiguousLabels);
+  const auto there = labels.to(hidden.device()).contiguous(), here = labels.to(at::kCPU).contiguous();
+  const int64_t* label = constData<int64_t>(here);
   for (int64_t i = 0; i < count; ++i)
     TORCH_CHECK(label[i] >= 0 && label[i] < vocabulary, "cross-entropy: label ", label[i], " of token ", i,
                 " is not in the vocabulary of ", vocabulary, "; leave unsupervised positions out");
@@ -93,14 +124,11 @@ void forEachChunk(const at::Tensor& hidden, const FrozenWeight& weight, const at
   const int64_t chunks = (count + most - 1) / most;
   const auto logits =
       chunks == 0 ? at::Tensor() : at::empty({(count + chunks - 1) / chunks, vocabulary}, hidden.options());
-  std::vector<CrossEntropyRow> rows;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = count * chunk / chunks, size = count * (chunk + 1) / chunks - first;
     auto part = logits.narrow(0, 0, size);
     weight.linear(hidden.narrow(0, first, size), std::nullopt, {}, part);
-    rows.resize(size);
-    crossEntropyRows(part, label + first, rows.data(), gradient);
-    body(first, part, rows);
+    body(first, part, crossEntropyRows(part, there.narrow(0, first, size), gradient));
   }
 }
 
@@ -109,14 +137,10 @@ std::tuple<at::Tensor, at::Tensor> perToken(const at::Tensor& hidden, const Froz
                                             const at::Tensor& labels) {
   auto losses = at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
   auto predictions = at::empty({hidden.size(0)}, hidden.options().dtype(at::kLong));
-  float* loss = losses.data_ptr<float>();
-  int64_t* prediction = predictions.data_ptr<int64_t>();
   forEachChunk(hidden.contiguous(), weight, labels, false,
-               [&](int64_t first, const at::Tensor&, const std::vector<CrossEntropyRow>& rows) {
-                 for (size_t i = 0; i < rows.size(); ++i) {
-                   loss[first + i] = rows[i].loss;
-                   prediction[first + i] = rows[i].prediction;
-                 }
+               [&](int64_t first, const at::Tensor&, const ChunkRows& rows) {
+                 losses.narrow(0, first, rows.losses.size(0)).copy_(rows.losses);
+                 predictions.narrow(0, first, rows.predictions.size(0)).copy_(rows.predictions);
                });
   return {losses, predictions};
 }
@@ -132,11 +156,12 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     const bool weightGradientNeeded = trained.has_value();
     at::Tensor hiddenGradient, weightGradient;
     if (hiddenGradientNeeded) hiddenGradient = at::empty(hidden.sizes(), hidden.options());
+    const auto sumType = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     // fp32: the sum over chunks.
-    if (weightGradientNeeded) weightGradient = at::zeros(trained->sizes(), trained->options().dtype(at::kFloat));
-    double total = 0;
-    const auto body = [&](int64_t first, const at::Tensor& logits, const std::vector<CrossEntropyRow>& rows) {
-      for (const auto& row : rows) total += row.loss;
+    if (weightGradientNeeded) weightGradient = at::zeros(trained->sizes(), trained->options().dtype(sumType));
+    const auto total = at::zeros({}, hidden.options().dtype(at::kDouble));
+    const auto body = [&](int64_t first, const at::Tensor& logits, const ChunkRows& rows) {
+      total.add_(rows.losses.sum(at::kDouble));
       if (hiddenGradientNeeded) weight->inputGradient(logits, {}, hiddenGradient.narrow(0, first, logits.size(0)));
       if (weightGradientNeeded)
         for (int64_t slice = 0; slice < weight->rows(); slice += vocabularySlice) {
@@ -148,7 +173,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     forEachChunk(hidden, *weight, labels, hiddenGradientNeeded || weightGradientNeeded, body);
     if (weightGradientNeeded) weightGradient = weightGradient.to(trained->scalar_type());
     context->save_for_backward({hiddenGradient, weightGradient});
-    return at::scalar_tensor(total, hidden.options().dtype(at::kFloat));
+    return total.to(sumType);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -172,7 +197,7 @@ at::Tensor linearCrossEntropyTwin(const at::Tensor& hidden, const at::Tensor& we
 
 at::Tensor linearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
   check(hidden, weight.sizes(), labels);
-  if (!hasKernel(hidden, weight)) return linearCrossEntropyTwin(hidden, weight, labels);
+  if (!hasChunks(hidden, weight)) return linearCrossEntropyTwin(hidden, weight, labels);
   const bool recording = at::GradMode::is_enabled();
   const bool isTrained = recording && weight.requires_grad();
   return LinearCrossEntropy::apply(hidden.contiguous(), c10::make_intrusive<FrozenWeight>(weight.detach()),
@@ -183,7 +208,7 @@ at::Tensor linearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight
 at::Tensor linearCrossEntropy(const at::Tensor& hidden, const QuantizedMatrix& weight, const at::Tensor& labels) {
   const auto frozen = c10::make_intrusive<FrozenWeight>(std::vector<QuantizedMatrix>{weight});
   check(hidden, {weight.rows, weight.columns}, labels);
-  if (!hasKernel(hidden)) return linearCrossEntropyTwin(hidden, dequantize(weight, hidden.scalar_type()), labels);
+  if (!hasChunks(hidden)) return linearCrossEntropyTwin(hidden, dequantize(weight, hidden.scalar_type()), labels);
   return LinearCrossEntropy::apply(hidden.contiguous(), frozen, std::optional<at::Tensor>(), labels,
                                    at::GradMode::is_enabled() && hidden.requires_grad());
 }
@@ -192,7 +217,7 @@ std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& 
                                                               const at::Tensor& labels) {
   check(hidden, weight.sizes(), labels);
   const at::NoGradGuard inference;
-  if (!hasKernel(hidden, weight)) {
+  if (!hasChunks(hidden, weight)) {
     const auto logits = at::matmul(hidden, weight.t()).to(at::kFloat);
     return {at::nll_loss(at::log_softmax(logits, -1), labels, {}, at::Reduction::None), logits.argmax(-1)};
   }
@@ -204,7 +229,7 @@ std::tuple<at::Tensor, at::Tensor> linearCrossEntropyPerToken(const at::Tensor& 
   const FrozenWeight frozen(std::vector<QuantizedMatrix>{weight});
   check(hidden, {weight.rows, weight.columns}, labels);
   const at::NoGradGuard inference;
-  if (!hasKernel(hidden)) return linearCrossEntropyPerToken(hidden, dequantize(weight, hidden.scalar_type()), labels);
+  if (!hasChunks(hidden)) return linearCrossEntropyPerToken(hidden, dequantize(weight, hidden.scalar_type()), labels);
   return perToken(hidden, frozen, labels);
 }
 

@@ -158,9 +158,15 @@ at::Tensor rmsNormTwin(const at::Tensor& x, const at::Tensor& weight, double eps
   return weight * normalized.to(x.scalar_type());
 }
 
+/// Where there is no kernel: ATen's own on a GPU, which rounds once where the twin rounds twice.
+static at::Tensor rmsNormElsewhere(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  if (x.is_cuda() && x.scalar_type() == weight.scalar_type()) return at::rms_norm(x, {x.size(-1)}, weight, epsilon);
+  return rmsNormTwin(x, weight, epsilon);
+}
+
 at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
   check(x, weight);
-  if (!hasKernel(x, weight)) return rmsNormTwin(x, weight, epsilon);
+  if (!hasKernel(x, weight)) return rmsNormElsewhere(x, weight, epsilon);
   return RMSNorm::apply(x.contiguous(), weight.contiguous(), epsilon);
 }
 
@@ -171,7 +177,7 @@ std::tuple<at::Tensor, at::Tensor> addRMSNorm(const at::Tensor& x, const at::Ten
               residual.toString(), residual.sizes(), " for an input ", x.toString(), x.sizes());
   if (!hasKernel(x, weight)) {
     const auto sum = x + residual;
-    return {sum, rmsNormTwin(sum, weight, epsilon)};
+    return {sum, rmsNormElsewhere(sum, weight, epsilon)};
   }
   const auto outputs = AddRMSNorm::apply(x.contiguous(), residual.contiguous(), weight.contiguous(), epsilon);
   return {outputs[0], outputs[1]};

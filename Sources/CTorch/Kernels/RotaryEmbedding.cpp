@@ -15,6 +15,7 @@
 #endif
 
 #include "ConstData.h"
+#include "GPU/GPUKernels.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -25,6 +26,7 @@ namespace graft {
 namespace {
 
 bool hasKernel(const at::Tensor& x, int64_t rotated) {
+  if (hasGPUKernels(x)) return x.stride(-1) == 1;
   return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
          x.stride(-1) == 1 && rotated % 32 == 0;
 }
@@ -32,6 +34,7 @@ bool hasKernel(const at::Tensor& x, int64_t rotated) {
 /// x [tokens, columns], the last axis contiguous: rotates the first `heads` heads of each row in place.
 void rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, int64_t headSize, int64_t heads,
             bool inverse) {
+  if (x.is_cuda()) return gpuRotate(x, cosines, sines, headSize, heads, inverse);
   const int64_t size = cosines.size(1), stride = x.stride(0);
   const float *cosine = constData<float>(cosines), *sine = constData<float>(sines);
   parallelFor(x.size(0), 16, [&](int64_t begin, int64_t end) {

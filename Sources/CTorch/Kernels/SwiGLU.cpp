@@ -15,6 +15,7 @@
 #endif
 
 #include "ConstData.h"
+#include "GPU/GPUKernels.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -97,7 +98,10 @@ struct SwiGLUFused : torch::autograd::Function<SwiGLUFused> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& gateUp) {
     const int64_t size = gateUp.size(1) / 2;
     const auto output = at::empty({gateUp.size(0), size}, gateUp.options());
-    dispatch(gateUp.narrow(1, 0, size), gateUp.narrow(1, size, size), output);
+    if (gateUp.is_cuda())
+      gpuSwiGLU(gateUp, output);
+    else
+      dispatch(gateUp.narrow(1, 0, size), gateUp.narrow(1, size, size), output);
     context->save_for_backward({gateUp});
     return output;
   }
@@ -106,7 +110,10 @@ struct SwiGLUFused : torch::autograd::Function<SwiGLUFused> {
     const auto gateUp = context->get_saved_variables()[0];
     const int64_t size = gateUp.size(1) / 2;
     const auto gradient = at::empty(gateUp.sizes(), gateUp.options());
-    dispatch(gateUp.narrow(1, 0, size), gateUp.narrow(1, size, size), {}, gradients[0].contiguous(),
+    if (gateUp.is_cuda())
+      gpuSwiGLUBackward(gateUp, gradients[0].contiguous(), gradient);
+    else
+      dispatch(gateUp.narrow(1, 0, size), gateUp.narrow(1, size, size), {}, gradients[0].contiguous(),
              gradient.narrow(1, 0, size), gradient.narrow(1, size, size));
     return {gradient};
   }
@@ -126,7 +133,7 @@ at::Tensor swiGLU(const at::Tensor& gate, const at::Tensor& up) {
 at::Tensor swiGLUFused(const at::Tensor& gateUp) {
   TORCH_CHECK(gateUp.dim() == 2 && gateUp.size(1) % 2 == 0,
               "SwiGLU: gate and up together must be [tokens, 2·size], not ", gateUp.sizes());
-  if (!hasKernel(gateUp)) {
+  if (!hasKernel(gateUp) && !hasGPUKernels(gateUp)) {
     const int64_t size = gateUp.size(1) / 2;
     return swiGLUTwin(gateUp.narrow(1, 0, size), gateUp.narrow(1, size, size));
   }

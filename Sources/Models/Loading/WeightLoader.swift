@@ -199,14 +199,7 @@ extension WeightStorage {
   /// The storage with its parts on `device`, where they are made on the host.
   fileprivate func moved(to device: Device) throws -> any WeightStorage {
     guard device.kind != .cpu, let matrix = quantized else { return self }
-    let there = try QuantizedMatrix(
-      matrix.encoding, rows: matrix.rows, columns: matrix.columns, codes: matrix.codes.to(device: device),
-      blockSize: matrix.blockSize, constants: matrix.constants?.to(device: device),
-      nested: matrix.nested.map {
-        try QuantizedMatrix.NestedConstants(
-          scales: $0.scales.to(device: device), table: $0.table.to(device: device), offset: $0.offset,
-          blockSize: $0.blockSize)
-      })
+    let there = try matrix.moved(to: device)
     switch self {
     case let weight as FourBitWeight:
       return FourBitWeight(there, dtype: weight.dtype, computeType: weight.computeType)

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "../ConstData.h"
+#include "../GPU/GPUKernels.h"
 #include "../Parallel.h"
 #include "../SIMD/Variant.h"
 #include "CodeTables.h"
@@ -121,9 +122,26 @@ void dequantizeRows(const QuantizedMatrix& m, int64_t firstRow, const at::Tensor
   });
 }
 
+/// The 16 values of a four-bit type, on the device of the codes.
+static at::Tensor valuesOf(const QuantizedMatrix& m) {
+  return at::tensor(at::ArrayRef<float>(m.encoding == Encoding::nf4 ? nf4Values : fp4Values, 16)).to(m.codes.device());
+}
+
+/// On other devices than the CPU.
+static at::Tensor dequantizedElsewhere(const QuantizedMatrix& m, at::ScalarType dtype) {
+  if (blockShape(m.encoding).elements == 1 && m.codes.is_cuda()) {
+    const auto output = at::empty({m.rows, m.columns}, m.codes.options().dtype(dtype == at::kBFloat16 ? dtype : at::kFloat));
+    if (hasGPUKernels(output)) {
+      gpuDecode(m, m.encoding == Encoding::int8 ? at::Tensor() : valuesOf(m), output);
+      return output.to(dtype);
+    }
+  }
+  return dequantizeTwin(m, dtype);
+}
+
 at::Tensor dequantize(const QuantizedMatrix& m, at::ScalarType dtype) {
   const at::NoGradGuard inference;
-  if (!m.codes.device().is_cpu()) return dequantizeTwin(m, dtype);
+  if (!m.codes.device().is_cpu()) return dequantizedElsewhere(m, dtype);
   const auto output = at::empty({m.rows, m.columns}, m.codes.options().dtype(dtype == at::kBFloat16 ? dtype : at::kFloat));
   dequantizeRows(m, 0, output);
   return output.to(dtype);
@@ -133,7 +151,7 @@ at::Tensor selectRows(const QuantizedMatrix& m, const at::Tensor& indices, at::S
   const at::NoGradGuard inference;
   TORCH_CHECK(indices.dim() == 1 && indices.scalar_type() == at::kLong, "rows are chosen by int64 [n], not ",
               indices.toString(), indices.sizes());
-  if (!m.codes.device().is_cpu()) return dequantizeTwin(m, dtype).index_select(0, indices);
+  if (!m.codes.device().is_cpu()) return dequantizedElsewhere(m, dtype).index_select(0, indices);
   const auto chosen = indices.contiguous();
   const int64_t* index = constData<int64_t>(chosen);
   for (int64_t i = 0; i < chosen.numel(); ++i)
@@ -154,8 +172,7 @@ at::Tensor dequantizeTwin(const QuantizedMatrix& m, at::ScalarType dtype) {
   if (m.encoding == Encoding::int8)
     return (m.codes.to(at::kFloat).view({m.rows, m.columns}) * m.constants.view({-1, 1}) * 7.874015718698502e-3).to(dtype);
   const int64_t count = m.rows * m.columns;
-  const auto table = at::tensor(at::ArrayRef<float>(m.encoding == Encoding::nf4 ? nf4Values : fp4Values, 16))
-                         .to(m.codes.device());
+  const auto table = valuesOf(m);
   const auto bytes = m.codes.flatten().to(at::kLong);
   const auto values =
       table.index_select(0, at::stack({bytes.bitwise_right_shift(4), bytes.bitwise_and(15)}, 1).flatten()).narrow(0, 0, count);

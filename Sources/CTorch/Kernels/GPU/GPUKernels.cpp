@@ -1,0 +1,238 @@
+// Compiles GPUSource.h with NVRTC for a device that needs it first, and launches its kernels on the engine's stream.
+//
+// Graft is built without CUDA's headers and libraries, which only machines with a GPU need. PyTorch's libcaffe2_nvrtc.so brings NVRTC
+// and the driver's library along; of both a few functions are looked up by name. Their signatures are those of nvrtc.h and cuda.h.
+
+#include "GPUKernels.h"
+
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#if defined(__linux__)
+#include <dlfcn.h>
+#endif
+
+#include "../ConstData.h"
+
+#define GRAFT_GPU_SOURCE(...) static const char* const gpuSource = #__VA_ARGS__;
+#include "GPUSource.h"
+#undef GRAFT_GPU_SOURCE
+
+namespace graft {
+namespace {
+
+struct Libraries {
+  // nvrtc.h
+  int (*createProgram)(void** program, const char* source, const char* name, int headers, const char* const*, const char* const*);
+  int (*compileProgram)(void* program, int options, const char* const*);
+  int (*getPTXSize)(void* program, size_t*);
+  int (*getPTX)(void* program, char*);
+  int (*getProgramLogSize)(void* program, size_t*);
+  int (*getProgramLog)(void* program, char*);
+  int (*destroyProgram)(void** program);
+  // cuda.h
+  int (*deviceGet)(int* device, int ordinal);
+  int (*deviceGetAttribute)(int* value, int attribute, int device);
+  int (*primaryContextRetain)(void** context, int device);
+  int (*contextGetCurrent)(void** context);
+  int (*contextSetCurrent)(void* context);
+  int (*moduleLoadData)(void** module, const void* image);
+  int (*moduleGetFunction)(void** function, void* module, const char* name);
+  int (*launchKernel)(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned shared, void* stream,
+                      void** arguments, void** extra);
+  int (*getErrorString)(int error, const char** text);
+
+  /// Why they cannot be used; empty when they can.
+  std::string problem;
+
+  Libraries() {
+#if defined(__linux__)
+    Dl_info info;
+    if (dladdr(reinterpret_cast<void*>(&aoti_torch_abi_version), &info) == 0) {
+      problem = "libtorch cannot be found";
+      return;
+    }
+    std::string path(info.dli_fname);
+    path = path.substr(0, path.rfind('/') + 1) + "libcaffe2_nvrtc.so";
+    void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      const char* const reason = dlerror();
+      problem = reason ? reason : path + " cannot be loaded";
+      return;
+    }
+    const auto find = [&](auto& function, const char* name) {
+      // In the library or in those that it needs.
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
+      if (function == nullptr && problem.empty()) problem = std::string(name) + " is missing beside " + path;
+    };
+    find(createProgram, "nvrtcCreateProgram");
+    find(compileProgram, "nvrtcCompileProgram");
+    find(getPTXSize, "nvrtcGetPTXSize");
+    find(getPTX, "nvrtcGetPTX");
+    find(getProgramLogSize, "nvrtcGetProgramLogSize");
+    find(getProgramLog, "nvrtcGetProgramLog");
+    find(destroyProgram, "nvrtcDestroyProgram");
+    find(deviceGet, "cuDeviceGet");
+    find(deviceGetAttribute, "cuDeviceGetAttribute");
+    find(primaryContextRetain, "cuDevicePrimaryCtxRetain");
+    find(contextGetCurrent, "cuCtxGetCurrent");
+    find(contextSetCurrent, "cuCtxSetCurrent");
+    find(moduleLoadData, "cuModuleLoadData");
+    find(moduleGetFunction, "cuModuleGetFunction");
+    find(launchKernel, "cuLaunchKernel");
+    find(getErrorString, "cuGetErrorString");
+#else
+    problem = "CUDA is there on Linux only";
+#endif
+  }
+
+  void check(int status, const char* what) const {
+    if (status == 0) return;
+    const char* text = nullptr;
+    getErrorString(status, &text);
+    TORCH_CHECK(false, "a kernel for the GPU: ", what, " failed with ", text ? text : "an unknown error", " (", status, ")");
+  }
+};
+
+const Libraries& libraries() {
+  static const Libraries libraries;
+  return libraries;
+}
+
+/// The compiled kernels of one device.
+class Module {
+ public:
+  explicit Module(int ordinal) {
+    const auto& cuda = libraries();
+    int device = 0, major = 0, minor = 0;
+    cuda.check(cuda.deviceGet(&device, ordinal), "cuDeviceGet");
+    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+    cuda.check(cuda.deviceGetAttribute(&major, 75, device), "cuDeviceGetAttribute");
+    cuda.check(cuda.deviceGetAttribute(&minor, 76, device), "cuDeviceGetAttribute");
+    void* context = nullptr;
+    cuda.check(cuda.contextGetCurrent(&context), "cuCtxGetCurrent");
+    if (context == nullptr) {
+      cuda.check(cuda.primaryContextRetain(&context, device), "cuDevicePrimaryCtxRetain");
+      cuda.check(cuda.contextSetCurrent(context), "cuCtxSetCurrent");
+    }
+    const auto text = compiled("--gpu-architecture=compute_" + std::to_string(major) + std::to_string(minor));
+    cuda.check(cuda.moduleLoadData(&module_, text.c_str()), "cuModuleLoadData");
+  }
+
+  void* function(const char* name) {
+    auto& function = functions_[name];
+    if (function == nullptr) libraries().check(libraries().moduleGetFunction(&function, module_, name), name);
+    return function;
+  }
+
+ private:
+  void* module_ = nullptr;
+  std::map<std::string, void*> functions_;
+
+  static std::string compiled(const std::string& architecture) {
+    const auto& nvrtc = libraries();
+    void* program = nullptr;
+    TORCH_CHECK(nvrtc.createProgram(&program, gpuSource, "graft.cu", 0, nullptr, nullptr) == 0,
+                "a kernel for the GPU: nvrtcCreateProgram failed");
+    const char* const options[] = {architecture.c_str(), "--std=c++17"};
+    const int status = nvrtc.compileProgram(program, 2, options);
+    const bool isCompiled = status == 0;
+    size_t size = 0;
+    std::string text;
+    if ((isCompiled ? nvrtc.getPTXSize : nvrtc.getProgramLogSize)(program, &size) == 0) {
+      text.resize(size);
+      (isCompiled ? nvrtc.getPTX : nvrtc.getProgramLog)(program, text.data());
+    }
+    nvrtc.destroyProgram(&program);
+    TORCH_CHECK(isCompiled && !text.empty(), "a kernel for the GPU: NVRTC (", status, ") says: ", text);
+    return text;
+  }
+};
+
+std::mutex& mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+Module& moduleOf(at::Device device) {
+  static std::map<int, Module> modules;
+  const int ordinal = device.index();
+  const auto found = modules.find(ordinal);
+  return found != modules.end() ? found->second : modules.emplace(std::piecewise_construct, std::forward_as_tuple(ordinal),
+                                                                 std::forward_as_tuple(ordinal)).first->second;
+}
+
+/// Runs a kernel over `count` elements. The arguments have exactly the types of its parameters.
+template <class... Arguments>
+void launch(const std::string& kernel, const at::Tensor& on, int64_t count, Arguments... arguments) {
+  if (count == 0) return;
+  const c10::DeviceGuard guard(on.device());
+  const std::string name = kernel + (on.scalar_type() == at::kFloat ? "Float" : "BFloat16");
+  void* pointers[] = {static_cast<void*>(&arguments)...};
+  constexpr int64_t threads = 256, mostBlocks = 1 << 20;
+  const auto blocks = static_cast<unsigned>(std::min(mostBlocks, (count + threads - 1) / threads));
+  const auto stream = c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getStream(on.device());
+  const std::lock_guard<std::mutex> lock(mutex());
+  const auto& cuda = libraries();
+  cuda.check(cuda.launchKernel(moduleOf(on.device()).function(name.c_str()), blocks, 1, 1, threads, 1, 1, 0,
+                               stream.native_handle(), pointers, nullptr),
+             name.c_str());
+}
+
+template <class T>
+const T* numbers(const at::Tensor& tensor) {
+  return tensor.defined() ? static_cast<const T*>(tensor.const_data_ptr()) : nullptr;
+}
+
+using Number = const void*;
+using Target = void*;
+using Count = long long;
+
+}  // namespace
+
+bool hasGPUKernels(const at::Tensor& tensor) {
+  if (!tensor.is_cuda() || !(tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16)) return false;
+  if (libraries().problem.empty()) return true;
+  TORCH_WARN_ONCE("kernels for the GPU cannot be compiled, and plain operations are used: ", libraries().problem);
+  return false;
+}
+
+void gpuSwiGLU(const at::Tensor& gateUp, const at::Tensor& output) {
+  launch("swiGLU", output, output.numel(), Number(gateUp.const_data_ptr()), Target(output.data_ptr()), Count(output.size(0)),
+         Count(output.size(1)));
+}
+
+void gpuSwiGLUBackward(const at::Tensor& gateUp, const at::Tensor& gradient, const at::Tensor& gateUpGradient) {
+  launch("swiGLUBackward", gradient, gradient.numel(), Number(gateUp.const_data_ptr()), Number(gradient.const_data_ptr()),
+         Target(gateUpGradient.data_ptr()), Count(gradient.size(0)), Count(gradient.size(1)));
+}
+
+void gpuRotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, int64_t headSize, int64_t heads,
+               bool inverse) {
+  launch("rotate", x, x.size(0) * heads * cosines.size(1) / 2, Target(x.data_ptr()), numbers<float>(cosines),
+         numbers<float>(sines), Count(x.size(0)), Count(x.stride(0)), Count(heads), Count(headSize), Count(cosines.size(1)),
+         static_cast<int>(inverse));
+}
+
+void gpuDecode(const QuantizedMatrix& matrix, const at::Tensor& values, const at::Tensor& output) {
+  const Count rows = matrix.rows, columns = matrix.columns;
+  if (matrix.encoding == Encoding::int8) {
+    launch("decodeInt8", output, rows * columns, numbers<signed char>(matrix.codes), numbers<float>(matrix.constants), rows, columns,
+           Target(output.data_ptr()));
+    return;
+  }
+  const bool isNested = matrix.nestedConstants.defined();
+  launch("decodeFourBit", output, rows * columns, numbers<unsigned char>(matrix.codes), numbers<float>(values),
+         isNested ? nullptr : numbers<float>(matrix.constants), isNested ? numbers<unsigned char>(matrix.constants) : nullptr,
+         numbers<float>(matrix.nestedTable), numbers<float>(matrix.nestedConstants), static_cast<float>(matrix.nestedOffset),
+         Count(isNested ? matrix.nestedBlockSize : 1), Count(matrix.blockSize), rows * columns, Target(output.data_ptr()));
+}
+
+}  // namespace graft
