@@ -34,4 +34,16 @@ class TileSource {
   virtual void read(int64_t row, int64_t rows, int64_t column, int64_t columns, at::BFloat16* to) const = 0;
 };
 
+/// A source whose `decode` writes either type of number.
+template <class Source>
+class DecodedTiles : public TileSource {
+ public:
+  void read(int64_t row, int64_t rows, int64_t column, int64_t columns, float* to) const final {
+    static_cast<const Source*>(this)->decode(row, rows, column, columns, to);
+  }
+  void read(int64_t row, int64_t rows, int64_t column, int64_t columns, at::BFloat16* to) const final {
+    static_cast<const Source*>(this)->decode(row, rows, column, columns, to);
+  }
+};
+
 }  // namespace graft

@@ -23,7 +23,7 @@ namespace {
 constexpr int64_t inputsForEachKept = 64;
 
 /// Columns of int8 matrices that lie one behind the other, decoded.
-class KeptColumns final : public TileSource {
+class KeptColumns final : public DecodedTiles<KeptColumns> {
  public:
   /// All must outlive the object. `indices` are int64.
   KeptColumns(const std::vector<QuantizedMatrix>& parts, const at::Tensor& indices, const at::Tensor& scales)
@@ -38,14 +38,8 @@ class KeptColumns final : public TileSource {
   int64_t rows() const override { return rows_; }
   int64_t columns() const override { return count_; }
 
-  void read(int64_t row, int64_t rows, int64_t column, int64_t columns, float* to) const override {
-    decode(row, rows, column, columns, to);
-  }
-  void read(int64_t row, int64_t rows, int64_t column, int64_t columns, at::BFloat16* to) const override {
-    decode(row, rows, column, columns, to);
-  }
-
  private:
+  friend DecodedTiles;
   struct Part {
     const int8_t* codes;
     int64_t firstRow;

@@ -9,7 +9,7 @@
 namespace graft {
 
 /// The tiles of quantized matrices whose rows lie behind one another, decoded as they are read.
-class DecodedRows final : public TileSource {
+class DecodedRows final : public DecodedTiles<DecodedRows> {
  public:
   /// The matrices must outlive the rows.
   explicit DecodedRows(const std::vector<QuantizedMatrix>& matrices) : columns_(matrices.at(0).columns) {
@@ -22,14 +22,8 @@ class DecodedRows final : public TileSource {
   int64_t rows() const override { return rows_; }
   int64_t columns() const override { return columns_; }
 
-  void read(int64_t row, int64_t rows, int64_t column, int64_t columns, float* to) const override {
-    decode(row, rows, column, columns, to);
-  }
-  void read(int64_t row, int64_t rows, int64_t column, int64_t columns, at::BFloat16* to) const override {
-    decode(row, rows, column, columns, to);
-  }
-
  private:
+  friend DecodedTiles;
   struct Part {
     int64_t firstRow;
     QuantizedView matrix;
