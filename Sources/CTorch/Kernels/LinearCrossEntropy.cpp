@@ -73,7 +73,7 @@ void check(const at::Tensor& hidden, at::IntArrayRef weight, const at::Tensor& l
 /// What a chunk of rows gives, on its device.
 struct ChunkRows {
   at::Tensor losses;       // fp32 [rows], fp64 of fp64
-  at::Tensor predictions;  // int64 [rows]
+  at::Tensor predictions;  // int64 [rows]; with a gradient only of the kernel, which has them for nothing
 };
 
 /// Loss and prediction of each row; with `gradient`, logits are overwritten by softmax − onehot.
@@ -83,7 +83,8 @@ ChunkRows crossEntropyRows(at::Tensor& logits, const at::Tensor& labels, bool gr
   if (!hasKernel(logits)) {
     const auto target = labels.unsqueeze(1);
     const auto logProbabilities = at::log_softmax(logits, -1, type);
-    ChunkRows rows{logProbabilities.gather(1, target).squeeze(1).neg(), logits.argmax(-1)};
+    ChunkRows rows{logProbabilities.gather(1, target).squeeze(1).neg(),
+                   gradient ? at::Tensor() : logits.argmax(-1)};
     if (gradient) {
       // softmax − onehot is rounded once.
       const auto probabilities = logProbabilities.exp();
