@@ -58,7 +58,7 @@ void adamWStepTwin(at::TensorList parameters, at::TensorList gradients, at::Tens
   }
 }
 
-/// All of one type and device, as ATen's fused step wants them.
+/// All contiguous, of one type and on one device, as both passes want them.
 static bool areAlike(at::TensorList parameters, at::TensorList gradients, at::TensorList means, at::TensorList squares) {
   for (const auto& list : {parameters, gradients, means, squares})
     for (const auto& tensor : list)
@@ -88,17 +88,15 @@ void adamWStep(at::TensorList parameters, at::TensorList gradients, at::TensorLi
   // Equal pieces, so that one large parameter does not keep the other threads waiting.
   constexpr int64_t piece = 16384;
   std::vector<AdamWSlice> slices;
-  bool plain = true;
-  for (size_t i = 0; i < parameters.size(); ++i) {
+  for (size_t i = 0; i < parameters.size(); ++i)
     for (const auto& tensor : {gradients[i], means[i], squares[i]})
       TORCH_CHECK(tensor.sizes() == parameters[i].sizes(), "AdamW: a gradient or state ", tensor.sizes(),
                   " for a parameter ", parameters[i].sizes());
-    for (const auto& tensor : {parameters[i], gradients[i], means[i], squares[i]})
-      plain &= tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
-  }
-  if (!plain && areAlike(parameters, gradients, means, squares))
+  if (parameters.empty()) return;
+  if (!areAlike(parameters, gradients, means, squares))
+    return adamWStepTwin(parameters, gradients, means, squares, options, step);
+  if (!parameters[0].device().is_cpu() || parameters[0].scalar_type() != at::kFloat)
     return adamWStepFused(parameters, gradients, means, squares, options, step);
-  if (!plain) return adamWStepTwin(parameters, gradients, means, squares, options, step);
   for (size_t i = 0; i < parameters.size(); ++i)
     for (int64_t first = 0; first < parameters[i].numel(); first += piece)
       slices.push_back({parameters[i].data_ptr<float>() + first, constData<float>(gradients[i]) + first,
