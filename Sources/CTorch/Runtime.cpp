@@ -8,6 +8,7 @@
 #include <torch/version.h>
 
 #include "Bridge.h"
+#include "Kernels/GPU/EngineLibrary.h"
 #include "Kernels/Kernels.h"
 
 using namespace graft;
@@ -59,14 +60,9 @@ int ct_load_cuda(void) {
     if (at::globalContext().hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0) return;
 #if defined(__linux__)
     // Registration happens in the library's initialisers; it lies beside libtorch_cpu.
-    Dl_info info;
-    TORCH_CHECK(dladdr(reinterpret_cast<void *>(&aoti_torch_abi_version), &info) != 0, "libtorch cannot be found");
-    std::string folder(info.dli_fname);
-    folder = folder.substr(0, folder.rfind('/') + 1);
-    if (dlopen((folder + "libtorch_cuda.so").c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-      const char *reason = dlerror();
-      TORCH_CHECK(false, "this libtorch has no usable CUDA part: ", reason ? reason : "libtorch_cuda.so is missing");
-    }
+    std::string problem;
+    TORCH_CHECK(graft::openBesideEngine("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL, problem) != nullptr,
+                "this libtorch has no usable CUDA part: ", problem);
 #endif
     TORCH_CHECK(at::globalContext().hasCUDA(), "this libtorch is built without CUDA");
     TORCH_CHECK(at::detail::getCUDAHooks().deviceCount() > 0, "no CUDA device is visible");

@@ -7,7 +7,6 @@
 
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 #include <algorithm>
 #include <map>
@@ -19,7 +18,7 @@
 #include <dlfcn.h>
 #endif
 
-#include "../ConstData.h"
+#include "EngineLibrary.h"
 
 #define GRAFT_GPU_SOURCE(...) static const char* const gpuSource = #__VA_ARGS__;
 #include "GPUSource.h"
@@ -54,23 +53,12 @@ struct Libraries {
 
   Libraries() {
 #if defined(__linux__)
-    Dl_info info;
-    if (dladdr(reinterpret_cast<void*>(&aoti_torch_abi_version), &info) == 0) {
-      problem = "libtorch cannot be found";
-      return;
-    }
-    std::string path(info.dli_fname);
-    path = path.substr(0, path.rfind('/') + 1) + "libcaffe2_nvrtc.so";
-    void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) {
-      const char* const reason = dlerror();
-      problem = reason ? reason : path + " cannot be loaded";
-      return;
-    }
+    void* const library = openBesideEngine("libcaffe2_nvrtc.so", RTLD_NOW | RTLD_LOCAL, problem);
+    if (library == nullptr) return;
     const auto find = [&](auto& function, const char* name) {
       // In the library or in those that it needs.
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      if (function == nullptr && problem.empty()) problem = std::string(name) + " is missing beside " + path;
+      if (function == nullptr && problem.empty()) problem = std::string(name) + " is missing beside libcaffe2_nvrtc.so";
     };
     find(createProgram, "nvrtcCreateProgram");
     find(compileProgram, "nvrtcCompileProgram");
