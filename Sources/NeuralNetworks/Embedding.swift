@@ -13,6 +13,10 @@ public final class Embedding: Module {
   /// The row of the token that pads, which Hugging Face's models print; nothing is padded here.
   public let paddingIndex: Int?
 
+  /// Gives back the memory of a table that lies over its file, so that the rows that have been read do not become the whole table
+  /// in time; nil for a table that is in memory anyway.
+  public var releasePages: (@Sendable () -> Void)?
+
   /// The active adapters, innermost first.
   public var adapters: [any EmbeddingAdapter] = []
 
@@ -34,6 +38,8 @@ public final class Embedding: Module {
 
   /// The table's own rows for int64 tokens `[T]`, `[T, width]`, without adapters.
   public func rows(_ tokens: Tensor) throws -> Tensor {
+    // Rows that are trained would be read again as they were.
+    defer { if !weight.isTrainable { releasePages?() } }
     guard let quantizedTable, !weight.isLoaded else { return try weight.value.embedding(tokens) }
     return try quantizedTable.rows(tokens, dtype: weight.value.dtype)
   }

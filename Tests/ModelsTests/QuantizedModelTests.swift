@@ -127,6 +127,25 @@ import Torch
 
   // MARK: Bad input
 
+  @Test("a table that lies over its file gives its pages back, unless it is tied or converted")
+  func mappedTables() throws {
+    func table(_ name: String, _ dtype: DType, packed: Bool = false) throws -> Embedding {
+      try AutoModelForCausalLM.fromPretrained(
+        fixture(name).path, dtype: dtype, quantization: packed ? .packed : nil
+      ).inputEmbedding
+    }
+    let gguf = "gguf/llama-grouped-query-q8_0.gguf"
+    for table in try [table("llama-grouped-query", .float32), table(gguf, .float32, packed: true)] {
+      #expect(table.releasePages != nil)
+      let tokens = try Tensor([3, 1, 3] as [Int64])
+      let expected = try table.dense().embedding(tokens).floats()
+      for _ in 0..<2 { #expect(try table.rows(tokens).floats() == expected) }
+    }
+    #expect(try table("llama-grouped-query", .bfloat16).releasePages == nil)
+    #expect(try table("llama-multi-head-tied", .float32).releasePages == nil)
+    #expect(try table(gguf, .bfloat16).releasePages == nil)
+  }
+
   @Test("blocks of a type that is not computed with are refused by name, packed and unpacked")
   func unsupportedBlocks() throws {
     // IQ4_NL in place of Q8_0: blocks of as many elements, and of fewer bytes.

@@ -1,6 +1,9 @@
 /// Memory that can be read for as long as this object lives and that nobody writes to.
 protocol ByteOwner: AnyObject, Sendable {
   var bytes: UnsafeRawBufferPointer { get }
+
+  /// Lets the pages of `part` leave memory, where they can be read again.
+  func release(_ part: UnsafeRawBufferPointer)
 }
 
 /// A read-only window over a mapped file or a block of memory, which it keeps alive.
@@ -61,6 +64,10 @@ public struct ByteView: Sendable {
     try withExtendedLifetime(lifetime) { try body(memory) }
   }
 
+  /// Lets the pages leave memory that hold nothing but bytes of this window: those of a mapped file are read again when they are
+  /// needed, memory of this process stays. Only for bytes that nobody has written to.
+  public func releasePages() { owner.release(base) }
+
   @usableFromInline var lifetime: AnyObject { owner }
   @usableFromInline var memory: UnsafeRawBufferPointer { base }
 }
@@ -84,4 +91,7 @@ final class HeapBytes: ByteOwner {
   deinit { storage.deallocate() }
 
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(storage) }
+
+  /// There is nothing that it could be read from again.
+  func release(_ part: UnsafeRawBufferPointer) {}
 }

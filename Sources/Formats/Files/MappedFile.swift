@@ -92,6 +92,16 @@ public final class MappedFile: ByteOwner {
     _ = madvise(UnsafeMutableRawPointer(mutating: address), mapping.count, Int32(flag))
   }
 
+  func release(_ part: UnsafeRawBufferPointer) {
+    guard let address = part.baseAddress else { return }
+    let (page, start) = (UInt(sysconf(Int32(_SC_PAGESIZE))), UInt(bitPattern: address))
+    // Whole pages: what shares one with other bytes may be in use.
+    let first = (start + page - 1) / page * page
+    let end = (start + UInt(part.count)) / page * page
+    guard first < end else { return }
+    _ = madvise(UnsafeMutableRawPointer(bitPattern: first), Int(end - first), MADV_DONTNEED)
+  }
+
   /// Throws when the file has become shorter since it was opened, so that reading it would end the process.
   public func checkUnchanged() throws {
     var status = stat()

@@ -65,12 +65,12 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
   ///   - format: how the weights are held.
   ///   - device: where the run is.
   ///   - program: bytes that the process takes before the model is loaded.
-  ///   - table: the input embedding when it lies over its file and no more of it is read than the rows of the data's tokens.
+  ///   - mapped: bytes of weights that stay in their file.
   /// - Throws: ``TrainingError`` for a model that is no decoder, `ConfigurationError` for the optimizer's options.
   public init(
     _ model: PEFTModel, arguments: TrainingArguments, format: WeightFormat, batch: Batch,
     device: Device.Kind = .cpu,
-    program: Int = 0, table: MappedTable? = nil
+    program: Int = 0, mapped: Int = 0
   ) throws {
     let base = model.base
     guard let decoder = base.backbone as? DecoderModel else {
@@ -89,7 +89,7 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     weights = base.parameters().reduce(0) { sum, parameter in
       sum + format.bytes(of: parameter.shape, role: base.role(of: parameter))
     }
-    if let table { weights -= table.bytes - table.residentBytes }
+    weights -= mapped
     try model.setAdapters(active)
 
     let trained = model.trainableParameters.map(\.parameter.value)
@@ -114,31 +114,6 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     activations = shape.kept(batch)
     workspace = shape.workspace(batch)
     fragmentation = Int(Double(activations + workspace) * Self.unusable)
-  }
-
-  /// An embedding that is not in memory but for its rows that are read.
-  public struct MappedTable: Sendable {
-    public let bytes: Int
-    /// The vocabulary's size.
-    public let rows: Int
-    /// The rows that are read.
-    public let tokens: Set<Int32>
-
-    public init(bytes: Int, rows: Int, tokens: Set<Int32>) {
-      self.bytes = bytes
-      self.rows = rows
-      self.tokens = tokens
-    }
-
-    /// With a page that is read its neighbours come to memory, 64 KiB in all on Linux (`fault_around_bytes`).
-    public var residentBytes: Int {
-      let (row, window) = (bytes / max(rows, 1), 65_536)
-      var windows: Set<Int> = []
-      for token in tokens where row > 0 {
-        windows.formUnion((Int(token) * row / window)...(((Int(token) + 1) * row - 1) / window))
-      }
-      return min(windows.count * window, bytes)
-    }
   }
 }
 

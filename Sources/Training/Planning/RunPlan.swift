@@ -54,7 +54,6 @@ public struct RunPlan: Sendable {
     let (format, program) = (format, ProcessMemory.resident)
     let device = try Device(choice: configuration.model.device).kind
     let isPacked = configuration.model.ggufPacked && weights == nil
-    let tokens = try device == .cpu ? data.map { try Self.tokens(in: $0) } : nil
 
     func plan(_ change: (inout TrainingArguments) -> Void, shorter: Bool = false) throws -> MemoryPlan {
       var arguments = configuration.training
@@ -71,9 +70,7 @@ public struct RunPlan: Sendable {
         sharesPrefix: base.backbone.sharesPrefixes)
       return try MemoryPlan(
         model, arguments: arguments, format: format, batch: batch, device: device, program: program,
-        table: try tokens.flatMap {
-          try structure.mappedTable(of: model, dtype: computeType, isPacked: isPacked, tokens: $0)
-        })
+        mapped: device == .cpu ? structure.mappedBytes(of: model, dtype: computeType, isPacked: isPacked) : 0)
     }
     self.plan = try plan { _ in }
     self.capacity = try capacity ?? Self.memory(of: Device(choice: configuration.model.device))
@@ -145,13 +142,6 @@ public struct RunPlan: Sendable {
     return (data.train, data.labels.map { ClassificationLabels($0) })
   }
 
-  /// All that occur.
-  private static func tokens(in data: any ExampleSource) throws -> Set<Int32> {
-    try data.lengths.indices.reduce(into: []) { result, index in
-      result.formUnion(try data.example(at: index).tokens)
-    }
-  }
-
   /// The largest pass, of at most `limit` tokens, of the first epoch or, without data, of rows as long as the settings allow, all supervised.
   private static func largestBatch(
     _ arguments: TrainingArguments, _ data: (any ExampleSource)?, contextLength: Int, limit: Int,
@@ -188,6 +178,18 @@ public struct RunPlan: Sendable {
       }
     }
     return min(physical, limits.min() ?? physical)
+  }
+}
+
+extension PretrainedSource {
+  /// Bytes of the input embedding when it stays in its file, from which rows are read (``Embedding/releasePages``): it is frozen, no
+  /// adapter's, and not the output embedding too.
+  package func mappedBytes(of model: PEFTModel, dtype: DType, packed: Bool) throws -> Int {
+    let (base, weight) = (model.base, model.base.inputEmbedding.weight)
+    guard !base.tiesEmbeddings, base.inputEmbedding.adapters.isEmpty, !weight.isTrainable,
+      let name = base.namedParameters().first(where: { $0.1 === weight })?.0
+    else { return 0 }
+    return try mappedTable(name, dtype: dtype, packed: packed)?.count ?? 0
   }
 }
 
@@ -233,18 +235,9 @@ private struct ModelStructure {
     return model
   }
 
-  /// The input embedding, when only rows of it are read and these are read from its file: it is frozen, no adapter's, and not the output
-  /// embedding too.
-  func mappedTable(of model: PEFTModel, dtype: DType, isPacked: Bool, tokens: Set<Int32>) throws
-    -> MemoryPlan.MappedTable?
-  {
-    let (base, weight) = (model.base, model.base.inputEmbedding.weight)
-    guard !base.tiesEmbeddings, base.inputEmbedding.adapters.isEmpty,
-      !model.trainableParameters.contains(where: { $0.parameter === weight }),
-      let name = base.namedParameters().first(where: { $0.1 === weight })?.0,
-      let bytes = try source?.mappedBytes(name, dtype: dtype, packed: isPacked)
-    else { return nil }
-    return MemoryPlan.MappedTable(bytes: bytes, rows: weight.shape[0], tokens: tokens)
+  /// Bytes of weights that stay in their file.
+  func mappedBytes(of model: PEFTModel, dtype: DType, isPacked: Bool) throws -> Int {
+    try source?.mappedBytes(of: model, dtype: dtype, packed: isPacked) ?? 0
   }
 
   /// How the run will hold the weights: as the settings say, or as a checkpoint that is quantized already has them.

@@ -210,40 +210,35 @@ struct MemoryPlanTests {
         == nil)
   }
 
-  @Test("of an input embedding that lies over its file, what rows of the data read counts")
+  @Test("an input embedding that stays in its file does not count, unless it is tied, trained or converted")
   func mappedTable() throws {
-    // Rows of 1 KiB: 64 in the 64 KiB that come to memory together.
-    func resident(_ tokens: Set<Int32>, rows: Int = 1_000) -> Int {
-      MemoryPlan.MappedTable(bytes: rows << 10, rows: rows, tokens: tokens).residentBytes
+    func mapped(_ name: String, _ method: any AdapterConfiguration, _ dtype: DType, packed: Bool = false)
+      throws
+      -> Int
+    {
+      let source = try PretrainedSource(tinyBase(name))
+      let model = try PEFTModel(AutoModelForCausalLM.structure(source), method)
+      return try source.mappedBytes(of: model, dtype: dtype, packed: packed)
     }
-    #expect(resident([]) == 0)
-    #expect(resident([0]) == 65_536 && resident([0, 1, 63]) == 65_536)
-    #expect(resident([63, 64]) == 2 * 65_536)
-    #expect(resident(Set(0..<1_000)) == 1_000 << 10)
-    // A row over the end of a piece.
-    #expect(MemoryPlan.MappedTable(bytes: 5 * 40_000, rows: 5, tokens: [1]).residentBytes == 2 * 65_536)
-
+    let (lora, full) = (LoRAConfig(targetModules: ["q_proj"]), FullFineTuningConfig())
     let source = try PretrainedSource(tinyBase("llama-grouped-query"))
-    func weights(_ table: MemoryPlan.MappedTable?) throws -> Int {
-      try MemoryPlan(
-        PEFTModel(AutoModelForCausalLM.structure(source), LoRAConfig(targetModules: ["q_proj"])),
-        arguments: TrainingArguments(), format: .dense(.float32), batch: .init(tokens: 64, supervised: 64),
-        table: table
-      ).weights
-    }
-    let table = MemoryPlan.MappedTable(bytes: 10_000, rows: 100, tokens: [])
-    #expect(try weights(nil) - weights(table) == 10_000)
-
-    // Stored as the run computes, and not where it is converted.
-    let name = "model.embed_tokens.weight"
-    let stored = try #require(try source.mappedBytes(name, dtype: .float32, packed: false))
     let elements =
       try source.configuration.integer("vocab_size") * source.configuration.integer("hidden_size")
-    #expect(stored == 4 * elements)
-    #expect(try source.mappedBytes(name, dtype: .bfloat16, packed: false) == nil)
-    let packed = try PretrainedSource(tinyBase("gguf/llama-grouped-query-q8_0.gguf"))
-    #expect(try packed.mappedBytes(name, dtype: .bfloat16, packed: false) == nil)
-    #expect(try packed.mappedBytes(name, dtype: .bfloat16, packed: true) != nil)
+    #expect(try mapped("llama-grouped-query", lora, .float32) == 4 * elements)
+    #expect(try mapped("llama-grouped-query", lora, .bfloat16) == 0)
+    #expect(try mapped("llama-grouped-query", full, .float32) == 0)
+    #expect(try mapped("llama-multi-head-tied", lora, .float32) == 0)
+    let gguf = "gguf/llama-grouped-query-q8_0.gguf"
+    #expect(try mapped(gguf, lora, .bfloat16) == 0)
+    #expect(try mapped(gguf, lora, .bfloat16, packed: true) == elements / 32 * 34)
+
+    func weights(_ mapped: Int) throws -> Int {
+      try MemoryPlan(
+        PEFTModel(AutoModelForCausalLM.structure(source), lora), arguments: TrainingArguments(),
+        format: .dense(.float32), batch: .init(tokens: 64, supervised: 64), mapped: mapped
+      ).weights
+    }
+    #expect(try weights(0) - weights(4 * elements) == 4 * elements)
   }
 
   @Test("stochastic rounding takes 4 bytes a parameter less than master copies, weight and gradient together")
