@@ -2,7 +2,7 @@ import Foundation
 import JSON
 
 /// The files of a tokenizer, as they were read or will be written.
-struct TokenizerFiles: Sendable {
+public struct TokenizerFiles: Sendable {
   static let tokenizer = "tokenizer.json"
   static let configuration = "tokenizer_config.json"
   static let specialTokensMap = "special_tokens_map.json"
@@ -14,7 +14,7 @@ struct TokenizerFiles: Sendable {
   ]
 
   /// Contents by name.
-  var contents: [String: Data] = [:]
+  public private(set) var contents: [String: Data] = [:]
 
   /// Reads the files that a directory has.
   init(directory: URL) throws(TokenizerError) {

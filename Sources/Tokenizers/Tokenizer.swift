@@ -32,8 +32,8 @@ public final class Tokenizer: Sendable {
 
   /// What `tokenizer_config.json` and its siblings say.
   public let configuration: TokenizerConfiguration
-  /// The files that the tokenizer came from, or would be saved as.
-  let files: TokenizerFiles
+  /// The files that the tokenizer came from, or would be saved as; they can outlive it.
+  public let files: TokenizerFiles
 
   init(
     _ document: TokenizerDocument, configuration: TokenizerConfiguration, files: TokenizerFiles

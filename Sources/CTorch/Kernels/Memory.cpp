@@ -65,7 +65,7 @@ class CachingAllocator final : public c10::Allocator {
 
  private:
   /// Smaller buffers stay malloc's: it keeps them anyway.
-  static constexpr size_t smallestBlock = 256 << 10;
+  static constexpr size_t smallestBlock = 64 << 10;
   static constexpr size_t hugePage = 2 << 20;
 
   struct Block {
@@ -107,7 +107,7 @@ class CachingAllocator final : public c10::Allocator {
     usedBytes += block.size;
     wantedBytes += wanted;
     mostWanted = std::max(mostWanted, wantedBytes);
-    while (!idle.empty() && usedBytes + idleBytes > mostWanted + mostWanted / 16) evictOldest();
+    while (!idle.empty() && usedBytes + idleBytes > mostWanted + mostWanted / 32) evictOldest();
     if (block.data == nullptr) block.data = map(wanted);
     if (block.data == nullptr) {
       // Address space or memory is short: what is free goes first.
@@ -171,7 +171,7 @@ class CachingAllocator final : public c10::Allocator {
 /// in the engine's. Ragged batches have new shapes at every step, so that these come to 20 MB a step of a 0.5B model. What is
 /// asked for again are the shapes of one pass, a few dozen. Both are read from the environment when they are first used.
 void limitShapeCaches() {
-  for (const char* name : {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"}) setenv(name, "64", /*overwrite=*/0);
+  for (const char* name : {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"}) setenv(name, "32", /*overwrite=*/0);
 }
 
 }  // namespace

@@ -58,29 +58,44 @@ public struct TrainingRun {
     let device = try Device(choice: configuration.model.device)
     try Engine.prepare(device)
     if arguments.fp16 { try device.checkHalfPrecision() }
-    var adapter = try adapterConfiguration()
+    let adapter = try adapterConfiguration()
 
     let source = try PretrainedSource(configuration.model.modelNameOrPath)
     // A classifier's head depends on the labels in the data.
     async let early = configuration.task == .causalLM ? configuration.loadBase(source, on: device) : nil
+    let prepared = try await prepare(source, adapter)
+    let base = try await early ?? configuration.loadBase(source, labels: prepared.data.labels, on: device)
+    return try train(base.model, source, prepared)
+  }
+
+  /// What of data and tokenizer is needed once the rows are tokens. The tokenizer itself, tens of megabytes, is not.
+  private struct Prepared {
+    var adapter: any AdapterConfiguration
+    let data: TrainingData
+    let tokenizerFiles: TokenizerFiles
+  }
+
+  private func prepare(_ source: PretrainedSource, _ adapter: any AdapterConfiguration) async throws
+    -> Prepared
+  {
+    var adapter = adapter
     let tokenizer = try loadTokenizer(source)
     try adapter.encodeTexts { tokenizer.encode($0) }
     try checkContext(source, virtualTokens: adapter.virtualTokenCount)
     if configuration.task == .causalLM { try checkWrites(source) }
     let data = try await TrainingData(
-      configuration.data, arguments, tokenizer: tokenizer, cacheFolder: cacheFolder,
+      configuration.data, configuration.training, tokenizer: tokenizer, cacheFolder: cacheFolder,
       labels: configuration.labels(for: source.classificationLabels), message: message)
     if let labels = data.labels { message(Self.summary(of: labels)) }
     message("training data: \(data.trainReport)")
     if let report = data.validationReport { message("validation data: \(report)") }
-    let base = try await early ?? configuration.loadBase(source, labels: data.labels, on: device)
-    return try train(base.model, source, tokenizer, data, adapter)
+    return Prepared(adapter: adapter, data: data, tokenizerFiles: tokenizer.tokenizer.files)
   }
 
-  private func train(
-    _ base: any PretrainedModel, _ source: PretrainedSource, _ tokenizer: ChatTokenizer, _ data: TrainingData,
-    _ adapter: any AdapterConfiguration
-  ) throws -> Summary {
+  private func train(_ base: any PretrainedModel, _ source: PretrainedSource, _ prepared: Prepared) throws
+    -> Summary
+  {
+    let (data, tokenizerFiles) = (prepared.data, prepared.tokenizerFiles)
     let arguments = configuration.training
     configuration.takeThreads()
     if (base as? any SequenceClassificationModel)?.hasNewHead == true {
@@ -89,7 +104,7 @@ public struct TrainingRun {
           + "the adapter")
     }
     try RandomState.seed(arguments.seed)
-    let model = try PEFTModel(base, adapter)
+    let model = try PEFTModel(base, prepared.adapter)
     if configuration.model.replaceLoraWeightsLoftq, arguments.resumeFromCheckpoint == nil {
       try model.replaceLoRAWeightsLoftQ(original: source)
     }
@@ -104,7 +119,7 @@ public struct TrainingRun {
     let generation = source.url.appendingPathComponent("generation_config.json")
     let settings = isWholeModel ? try? Data(contentsOf: generation) : nil
     let saveCompanions = { (folder: URL) in
-      try tokenizer.tokenizer.save(to: folder)
+      try tokenizerFiles.save(to: folder)
       if let settings {
         try AtomicFile.write(settings, to: folder.appendingPathComponent("generation_config.json"))
       }
