@@ -117,6 +117,16 @@ extension Module {
     }
   }
 
+  /// Bytes that the weights take as they are held, tied ones counted once.
+  public var weightBytes: Int {
+    let matrices =
+      namedModules().compactMap { ($0.module as? Embedding)?.quantizedTable }
+      + namedStorages().compactMap(\.storage.quantized)
+    var seen: Set<ObjectIdentifier> = []
+    return parameters().reduce(0) { $0 + ($1.isLoaded ? $1.value.byteCount : 0) }
+      + matrices.reduce(0) { seen.insert(ObjectIdentifier($1.codes)).inserted ? $0 + $1.byteCount : $0 }
+  }
+
   /// Number of elements, tied parameters counted once.
   public var parameterCount: Int {
     // A quantized table is counted by its parameter, and may be the output embedding's codes, too.

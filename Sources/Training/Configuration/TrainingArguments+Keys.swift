@@ -104,7 +104,7 @@ extension TrainingArguments {
       .init(
         "max_tokens_per_pass", in: section, \.maxTokensPerPass,
         "A batch of more tokens is computed in several passes of whole sequences, whose gradients are summed: the same step "
-          + "in less memory. `null` is, on the CPU, as many as keep 0.4 GB for the backward pass, from 512 to 1,024, as larger "
+          + "in less memory. `null` is, on the CPU, as many as keep half of what the weights take, or 0.4 GB, for the backward pass, from 512 to 1,024, as larger "
           + "passes are no faster, and no limit on a GPU; 0 is no limit."
       ),
     ]

@@ -86,10 +86,7 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     // Without what adapters put in the place of weights.
     let active = model.activeAdapters
     try model.setAdapters([])
-    weights = base.parameters().reduce(0) { sum, parameter in
-      sum + format.bytes(of: parameter.shape, role: base.role(of: parameter))
-    }
-    weights -= mapped
+    weights = format.bytes(of: base) - mapped
     try model.setAdapters(active)
 
     let trained = model.trainableParameters.map(\.parameter.value)
@@ -184,6 +181,15 @@ public struct WeightFormat: Sendable, Hashable {
     var format = WeightFormat(name: "gguf_packed", bitsPerWeight: bits.layers, computeType: computeType)
     format.bitsPerTableWeight = bits.tables
     return format
+  }
+
+  /// Bytes of a model's weights in this format; of those that are trained, as they are.
+  package func bytes(of model: any PretrainedModel) -> Int {
+    model.parameters().reduce(0) { sum, parameter in
+      sum
+        + (parameter.isTrainable
+          ? parameter.value.byteCount : bytes(of: parameter.shape, role: model.role(of: parameter)))
+    }
   }
 
   package func bytes(of shape: [Int], role: Role) -> Int {

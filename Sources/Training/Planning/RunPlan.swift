@@ -64,7 +64,7 @@ public struct RunPlan: Sendable {
       model.isTraining = true
       // Rows that a shorter max_length would cut are not encoded again.
       let limit = try arguments.maxTokensPerPass(
-        model, on: device, elementSize: format.computeType.byteCount)
+        model, on: device, weightBytes: format.bytes(of: base), elementSize: format.computeType.byteCount)
       let batch = try Self.largestBatch(
         arguments, shorter ? nil : data, contextLength: base.contextLength, limit: limit,
         sharesPrefix: base.backbone.sharesPrefixes)

@@ -162,7 +162,8 @@ public final class Trainer {
     model.isTraining = true
     defer { model.isTraining = false }
     tokensPerPass = try arguments.maxTokensPerPass(
-      model, on: model.base.device.kind, elementSize: model.base.inputEmbedding.weight.value.dtype.byteCount)
+      model, on: model.base.device.kind, weightBytes: model.base.weightBytes,
+      elementSize: model.base.inputEmbedding.weight.value.dtype.byteCount)
     // The evaluation before the first step, or the one that the interruption of this run cut short.
     if state.evaluationIsDue { try evaluateAndSave() }
     training: while state.globalStep < state.maxSteps, !isOutOfPatience {

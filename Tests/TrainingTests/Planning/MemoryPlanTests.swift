@@ -117,7 +117,7 @@ struct MemoryPlanTests {
     // By itself a batch goes in passes, so that its size hardly matters.
     let passes = try await RunPlan(
       configuration(path, "target_modules: all-linear\nmax_length: 256\ndevice: cpu"), capacity: 1 << 40)
-    #expect(passes.plan.batch.tokens == 512)
+    #expect(passes.plan.batch.tokens == 768)
     let rows = try await RunPlan(
       configuration(path, "target_modules: all-linear\nmax_length: 256\ndevice: cpu\nmax_tokens_per_pass: 1"),
       capacity: 1 << 40)
@@ -276,18 +276,24 @@ struct MemoryPlanTests {
     #expect(disk.isPaged && disk.optimizer == plain.optimizer && !plain.isPaged)
   }
 
-  @Test("a pass has as many tokens as keep 0.4 GB, from 512 to 1,024")
+  @Test("a pass has as many tokens as keep half of the weights' bytes or 0.4 GB, from 512 to 1,024")
   func passes() async throws {
-    func tokens(layers: Int) async throws -> Int {
-      let path = try llama(hidden: 1024, layers: layers, heads: 16, intermediate: 2816, vocabulary: 100)
+    func tokens(layers: Int, vocabulary: Int = 100, _ lines: String = "") async throws -> Int {
+      let path = try llama(
+        hidden: 1024, layers: layers, heads: 16, intermediate: 2816, vocabulary: vocabulary)
       return try await RunPlan(
-        configuration(path, "max_length: 32\nper_device_train_batch_size: 64\ndevice: cpu"), capacity: 1 << 40
+        configuration(path, "max_length: 32\nper_device_train_batch_size: 64\ndevice: cpu\n" + lines),
+        capacity: 1 << 40
       )
       .plan.batch.tokens
     }
     #expect(try await tokens(layers: 1) == 1024)
     #expect((513..<1024).contains(try await tokens(layers: 20)))
     #expect(try await tokens(layers: 60) == 512)
+    // Two tables of 2 x 1024 bytes a token, 410 MB.
+    let larger = try await tokens(layers: 20, vocabulary: 100_000)
+    #expect(larger > (try await tokens(layers: 20)))
+    #expect(try await tokens(layers: 20, vocabulary: 100_000, "load_in_4bit: true") < larger)
   }
 
   @Test("layers before the first that is trained keep nothing")
