@@ -21,7 +21,7 @@ from graft_commands import CommandFailed, Graft, measured_run
 
 WORDS = "the model reads a row of words and learns which one comes next from all that came before it".split()
 ATTENTION, LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj"], "all-linear"
-# batch, max_length, rank, targets, further keys
+# batch, max_length, rank and targets of LoRA, if any, further keys
 CONFIGURATIONS = [
     (8, 512, 8, ATTENTION, {}),
     (4, 512, 8, ATTENTION, {}),
@@ -32,6 +32,8 @@ CONFIGURATIONS = [
     (8, 512, 8, ATTENTION, {"load_in_4bit": True}),
     (8, 512, 8, ATTENTION, {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}),
     (8, 512, 8, ATTENTION, {"load_in_8bit": True}),
+    (8, 512, None, None, {"peft_method": "full"}),
+    (8, 512, None, None, {"peft_method": "full", "optim": "adamw_8bit", "stochastic_rounding": True}),
 ]
 # Of the GGUF file.
 PACKED = [
@@ -58,11 +60,12 @@ def main() -> None:
             folder = Path(name)
             write_rows(folder / "rows.jsonl", length + 16)
             configuration = folder / "run.yaml"
+            adapter = {"r": rank, "target_modules": targets} if targets else {}
             configuration.write_text(json.dumps({  # JSON is YAML
                 "model_name_or_path": str(model.absolute()), "train_file": str(folder / "rows.jsonl"), "bf16": True,
-                "max_length": length, "per_device_train_batch_size": batch, "r": rank, "target_modules": targets,
-                "max_steps": arguments.steps, "save_strategy": "no", "report_to": "none", "num_threads": arguments.threads,
-            } | further))
+                "max_length": length, "per_device_train_batch_size": batch, "max_steps": arguments.steps,
+                "save_strategy": "no", "report_to": "none", "num_threads": arguments.threads,
+            } | adapter | further))
             try:
                 plan = json.loads(graft.run("plan", configuration, "--json"))
                 command = graft.train_command(configuration, {"output_dir": str(folder / "run")})
@@ -70,8 +73,9 @@ def main() -> None:
             except CommandFailed as error:
                 sys.exit(str(error))
         extra = ", ".join(f"{key}: {json.dumps(value)}" for key, value in further.items())
+        trained = f"{rank}, {'all linear' if targets == LINEAR else 'attention'}" if targets else "all weights"
         print(
-            f"| {batch} × {length} | {rank}, {'all linear' if targets == LINEAR else 'attention'} | {extra} "
+            f"| {batch} × {length} | {trained} | {extra} "
             f"| {plan['total'] / 1e9:.2f} GB | {peak / 1e9:.2f} GB | {100 * (plan['total'] / peak - 1):+.0f} % |",
             flush=True,
         )

@@ -67,7 +67,7 @@ at::Tensor largestColumns(const at::Tensor& x, int64_t count) {
 
 }  // namespace
 
-bool hasByteProduct(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts) {
+bool multipliesBytes(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts) {
   return hasByteProducts() && x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
          x.size(0) > mostRows &&
          std::all_of(parts.begin(), parts.end(), [](const auto& part) { return part.multipliesBytes; });

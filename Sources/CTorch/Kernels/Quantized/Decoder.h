@@ -24,7 +24,6 @@ struct QuantizedView {
   Encoding encoding;
   int64_t rows, columns;
   const uint8_t* codes;
-  BlockShape block;
   BlockIndex blockIndex;
   const float* constants;  // null with double quantization
   const uint8_t* constantCodes;

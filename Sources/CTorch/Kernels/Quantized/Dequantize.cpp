@@ -25,11 +25,13 @@ bool hasKernel(const QuantizedMatrix& m, at::ScalarType dtype) {
   return m.codes.device().is_cpu() && (dtype == at::kFloat || dtype == at::kBFloat16);
 }
 
-void decodeRange(const QuantizedView& view, int64_t begin, int64_t end, const at::Tensor& output, int64_t place) {
+/// Decodes whole rows into those of `output` from `place` on.
+void decodeRows(const QuantizedView& view, int64_t row, int64_t rows, const at::Tensor& output, int64_t place) {
+  const int64_t columns = view.columns;
   if (output.scalar_type() == at::kFloat)
-    GRAFT_DISPATCH(decodeFloat, view, begin, end, output.data_ptr<float>() + place);
+    decodeTile(view, row, rows, 0, columns, output.data_ptr<float>() + place * columns, columns);
   else
-    GRAFT_DISPATCH(decodeBFloat16, view, begin, end, output.data_ptr<at::BFloat16>() + place);
+    decodeTile(view, row, rows, 0, columns, output.data_ptr<at::BFloat16>() + place * columns, columns);
 }
 
 /// Rows whose elements are worth a thread's start.
@@ -42,7 +44,6 @@ QuantizedView::QuantizedView(const QuantizedMatrix& m)
       rows(m.rows),
       columns(m.columns),
       codes(static_cast<const uint8_t*>(m.codes.const_data_ptr())),
-      block(blockShape(m.encoding)),
       blockIndex(m.blockSize),
       constants(m.constants.defined() && !m.nestedConstants.defined() ? constData<float>(m.constants) : nullptr),
       constantCodes(m.nestedConstants.defined() ? constData<uint8_t>(m.constants) : nullptr),
@@ -61,28 +62,10 @@ void decodeTile(const QuantizedView& matrix, int64_t row, int64_t rows, int64_t 
   GRAFT_DISPATCH(decodeTileBFloat16, matrix, row, rows, column, columns, to, toRow);
 }
 
-BlockShape blockShape(Encoding encoding) {
-  switch (encoding) {
-    case Encoding::nf4:
-    case Encoding::fp4:
-    case Encoding::int8: return {1, 1};
-    case Encoding::q4_0: return {32, 18};
-    case Encoding::q4_1: return {32, 20};
-    case Encoding::q5_0: return {32, 22};
-    case Encoding::q5_1: return {32, 24};
-    case Encoding::q8_0: return {32, 34};
-    case Encoding::q2_K: return {256, 84};
-    case Encoding::q3_K: return {256, 110};
-    case Encoding::q4_K: return {256, 144};
-    case Encoding::q5_K: return {256, 176};
-    case Encoding::q6_K: return {256, 210};
-  }
-  TORCH_CHECK(false, "there is no encoding ", static_cast<int>(encoding));
-}
-
 void check(const QuantizedMatrix& m) {
   const auto block = blockShape(m.encoding);
   const int64_t count = m.rows * m.columns;
+  TORCH_CHECK(block.elements > 0, "there is no encoding ", static_cast<int>(m.encoding));
   TORCH_CHECK(m.rows > 0 && m.columns > 0, "a quantized matrix cannot be [", m.rows, ", ", m.columns, "]");
   const auto holds = [&](const at::Tensor& part, at::ScalarType type, int64_t size, const char* what) {
     TORCH_CHECK(part.defined() && part.scalar_type() == type && part.numel() == size && part.is_contiguous(),
@@ -118,7 +101,7 @@ void dequantizeRows(const QuantizedMatrix& m, int64_t firstRow, const at::Tensor
               output.sizes());
   const QuantizedView view(m);
   parallelFor(output.size(0), rowGrain(m.columns), [&](int64_t begin, int64_t end) {
-    decodeRange(view, (firstRow + begin) * m.columns, (firstRow + end) * m.columns, output, begin * m.columns);
+    decodeRows(view, firstRow + begin, end - begin, output, begin);
   });
 }
 
@@ -160,8 +143,7 @@ at::Tensor selectRows(const QuantizedMatrix& m, const at::Tensor& indices, at::S
       at::empty({chosen.numel(), m.columns}, m.codes.options().dtype(dtype == at::kBFloat16 ? dtype : at::kFloat));
   const QuantizedView view(m);
   parallelFor(chosen.numel(), rowGrain(m.columns), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      decodeRange(view, index[i] * m.columns, (index[i] + 1) * m.columns, output, i * m.columns);
+    for (int64_t i = begin; i < end; ++i) decodeRows(view, index[i], 1, output, i);
   });
   return output.to(dtype);
 }

@@ -90,19 +90,17 @@ GRAFT_INLINE void decodeFourBit(const QuantizedView& m, const float* values, int
   }
 }
 
+/// Elements of a row of an int8 matrix.
 template <class T>
-GRAFT_INLINE void decodeInt8(const QuantizedView& m, int64_t begin, int64_t end, T* out) {
+GRAFT_INLINE void decodeInt8(const QuantizedView& m, int64_t row, int64_t column, int64_t columns, T* out) {
 #pragma clang fp contract(off)
-  const auto* codes = reinterpret_cast<const int8_t*>(m.codes);
+  const auto* codes = reinterpret_cast<const int8_t*>(m.codes) + row * m.columns + column;
   const float each = 7.874015718698502e-3f;  // 1 / 127, as bitsandbytes writes it
-  for (int64_t i = begin; i < end;) {
-    const int64_t row = i / m.columns;
-    const int64_t stop = end < (row + 1) * m.columns ? end : (row + 1) * m.columns;
-    const float largest = m.constants[row];
-    for (; i + lanes <= stop; i += lanes)
-      store(out + (i - begin), asFloats(loadBits<SignedBytes>(codes + i)) * splat(largest) * splat(each));
-    for (; i < stop; ++i) out[i - begin] = static_cast<T>(static_cast<float>(codes[i]) * largest * each);
-  }
+  const float largest = m.constants[row];
+  int64_t i = 0;
+  for (; i + lanes <= columns; i += lanes)
+    store(out + i, asFloats(loadBits<SignedBytes>(codes + i)) * splat(largest) * splat(each));
+  for (; i < columns; ++i) out[i] = static_cast<T>(static_cast<float>(codes[i]) * largest * each);
 }
 
 // MARK: GGML's blocks. `decode` gives 32 elements of a block `b`, those of its `part`; the layouts are those of
@@ -267,49 +265,44 @@ struct BlockQ6_K {
   }
 };
 
-/// The elements `begin ..< end` of a matrix in blocks; both are multiples of 32.
-template <class Block, class T>
+/// The flattened elements `begin ..< end` of a matrix in blocks; both are multiples of 32.
+template <Encoding encoding, class Block, class T>
 GRAFT_INLINE void decodeBlocks(const QuantizedView& m, int64_t begin, int64_t end, T* out) {
-  const int64_t parts = m.block.elements / blockPart;
-  const uint8_t* block = m.codes + begin / m.block.elements * m.block.bytes;
+  constexpr BlockShape shape = blockShape(encoding);
+  constexpr int64_t parts = shape.elements / blockPart;
+  const uint8_t* block = m.codes + begin / shape.elements * shape.bytes;
   int64_t part = begin / blockPart % parts;
   for (int64_t i = begin; i < end; i += blockPart, out += blockPart) {
     Block::decode(block, part, out);
-    if (++part == parts) part = 0, block += m.block.bytes;
+    if (++part == parts) part = 0, block += shape.bytes;
   }
 }
 
+/// Elements `column ..< column + columns` of a row.
 template <class T>
-GRAFT_INLINE void decode(const QuantizedView& m, int64_t begin, int64_t end, T* out) {
+GRAFT_INLINE void decode(const QuantizedView& m, int64_t row, int64_t column, int64_t columns, T* out) {
+  const int64_t begin = row * m.columns + column, end = begin + columns;
   switch (m.encoding) {
     case Encoding::nf4: return decodeFourBit(m, nf4Values, begin, end, out);
     case Encoding::fp4: return decodeFourBit(m, fp4Values, begin, end, out);
-    case Encoding::int8: return decodeInt8(m, begin, end, out);
-    case Encoding::q4_0: return decodeBlocks<BlockQ4_0>(m, begin, end, out);
-    case Encoding::q4_1: return decodeBlocks<BlockQ4_1>(m, begin, end, out);
-    case Encoding::q5_0: return decodeBlocks<BlockQ5_0>(m, begin, end, out);
-    case Encoding::q5_1: return decodeBlocks<BlockQ5_1>(m, begin, end, out);
-    case Encoding::q8_0: return decodeBlocks<BlockQ8_0>(m, begin, end, out);
-    case Encoding::q2_K: return decodeBlocks<BlockQ2_K>(m, begin, end, out);
-    case Encoding::q3_K: return decodeBlocks<BlockQ3_K>(m, begin, end, out);
-    case Encoding::q4_K: return decodeBlocks<BlockQ4_K>(m, begin, end, out);
-    case Encoding::q5_K: return decodeBlocks<BlockQ5_K>(m, begin, end, out);
-    case Encoding::q6_K: return decodeBlocks<BlockQ6_K>(m, begin, end, out);
+    case Encoding::int8: return decodeInt8(m, row, column, columns, out);
+    case Encoding::q4_0: return decodeBlocks<Encoding::q4_0, BlockQ4_0>(m, begin, end, out);
+    case Encoding::q4_1: return decodeBlocks<Encoding::q4_1, BlockQ4_1>(m, begin, end, out);
+    case Encoding::q5_0: return decodeBlocks<Encoding::q5_0, BlockQ5_0>(m, begin, end, out);
+    case Encoding::q5_1: return decodeBlocks<Encoding::q5_1, BlockQ5_1>(m, begin, end, out);
+    case Encoding::q8_0: return decodeBlocks<Encoding::q8_0, BlockQ8_0>(m, begin, end, out);
+    case Encoding::q2_K: return decodeBlocks<Encoding::q2_K, BlockQ2_K>(m, begin, end, out);
+    case Encoding::q3_K: return decodeBlocks<Encoding::q3_K, BlockQ3_K>(m, begin, end, out);
+    case Encoding::q4_K: return decodeBlocks<Encoding::q4_K, BlockQ4_K>(m, begin, end, out);
+    case Encoding::q5_K: return decodeBlocks<Encoding::q5_K, BlockQ5_K>(m, begin, end, out);
+    case Encoding::q6_K: return decodeBlocks<Encoding::q6_K, BlockQ6_K>(m, begin, end, out);
   }
-}
-
-inline void decodeFloat(const QuantizedView& m, int64_t begin, int64_t end, float* out) { decode(m, begin, end, out); }
-inline void decodeBFloat16(const QuantizedView& m, int64_t begin, int64_t end, c10::BFloat16* out) {
-  decode(m, begin, end, out);
 }
 
 template <class T>
 GRAFT_INLINE void decodeRectangle(const QuantizedView& m, int64_t row, int64_t rows, int64_t column, int64_t columns,
                                   T* to, int64_t toRow) {
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t begin = (row + i) * m.columns + column;
-    decode(m, begin, begin + columns, to + i * toRow);
-  }
+  for (int64_t i = 0; i < rows; ++i) decode(m, row + i, column, columns, to + i * toRow);
 }
 
 inline void decodeTileFloat(const QuantizedView& m, int64_t row, int64_t rows, int64_t column, int64_t columns,
@@ -330,7 +323,7 @@ GRAFT_INLINE void productRows(const QuantizedView& m, int64_t firstRow, int64_t 
                               T* row, T* output, int64_t outputStride) {
   const int64_t whole = m.columns / (2 * lanes) * (2 * lanes);
   for (int64_t r = firstRow; r < lastRow; ++r) {
-    decode(m, r * m.columns, (r + 1) * m.columns, row);
+    decode(m, r, 0, m.columns, row);
     for (int64_t t = 0; t < tokens; ++t) {
       const float* vector = x + t * m.columns;
       Floats sums[2] = {};

@@ -47,7 +47,7 @@ at::Tensor FrozenWeight::dense(at::ScalarType dtype) const {
 
 at::Tensor FrozenWeight::product(const at::Tensor& x, bool transposed, const std::optional<at::Tensor>& bias,
                                  const std::vector<ProductTerm>& terms, at::Tensor output) const {
-  if (isQuantized() && hasByteProduct(x, parts_))
+  if (isQuantized() && multipliesBytes(x, parts_))
     return byteProduct(x, parts_, transposed, bias.value_or(at::Tensor()), terms, std::move(output));
   const int64_t outputs = transposed ? rows() : columns();
   const bool decodes = isQuantized() && hasKernel(x);

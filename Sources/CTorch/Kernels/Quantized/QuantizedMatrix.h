@@ -46,11 +46,28 @@ struct QuantizedMatrix {
   bool multipliesBytes = false;
 };
 
-/// Elements and bytes of a block of GGML's; `{1, 1}` for the others.
+/// Elements and bytes of a block of GGML's; `{1, 1}` for the others, `{0, 0}` for none of these.
 struct BlockShape {
   int64_t elements, bytes;
 };
-BlockShape blockShape(Encoding encoding);
+constexpr BlockShape blockShape(Encoding encoding) {
+  switch (encoding) {
+    case Encoding::nf4:
+    case Encoding::fp4:
+    case Encoding::int8: return {1, 1};
+    case Encoding::q4_0: return {32, 18};
+    case Encoding::q4_1: return {32, 20};
+    case Encoding::q5_0: return {32, 22};
+    case Encoding::q5_1: return {32, 24};
+    case Encoding::q8_0: return {32, 34};
+    case Encoding::q2_K: return {256, 84};
+    case Encoding::q3_K: return {256, 110};
+    case Encoding::q4_K: return {256, 144};
+    case Encoding::q5_K: return {256, 176};
+    case Encoding::q6_K: return {256, 210};
+  }
+  return {0, 0};
+}
 
 /// Throws unless sizes and types of all parts fit each other.
 void check(const QuantizedMatrix& matrix);
