@@ -4,7 +4,7 @@ import NeuralNetworks
 /// What a decoder keeps between the forward and the backward pass, and holds at one time.
 ///
 /// It follows the kernels of the CPU, each of which says in its file what it saves: a norm its input, attention its projection and
-/// its output, SwiGLU its projection, a linear layer its input when it has a low-rank adapter and nothing when it has none.
+/// its output, SwiGLU its projection, a linear layer its input when it has a low-rank adapter or is trained, and nothing otherwise.
 struct DecoderActivations {
   /// Bytes a token.
   private let perLayer: [Int]
@@ -13,6 +13,10 @@ struct DecoderActivations {
   private let tables: Int
   private let vocabulary: Int
   private let elementSize: Int
+  /// The gradient of a trained output embedding, in fp32, which the cross-entropy sums.
+  private let headGradient: Int
+  /// What trained weights of another type are computed with, until their gradients are there.
+  let copies: Int
   /// How many layers, from the first one on, are run again.
   private let checkpointedLayers: Int
   /// Whether their inputs wait elsewhere.
@@ -42,6 +46,14 @@ struct DecoderActivations {
     let hidden = model.inputEmbedding.weight.shape[1] * elementSize
     self.hidden = hidden
     vocabulary = model.head.outFeatures * elementSize
+    headGradient = model.head.weight.parameter.map { $0.isTrainable ? 4 * $0.count : 0 } ?? 0
+    let trained =
+      (layers.dropFirst(checkpointedLayers).flatMap { $0.namedModules().map(\.module) } + [model.head])
+      .compactMap { ($0 as? NeuralNetworks.Linear)?.weight.parameter }
+    copies = trained.reduce(0) { sum, weight in
+      weight.isTrainable && weight.value.dtype.byteCount != elementSize
+        ? sum + weight.count * elementSize : sum
+    }
     // The gradients of gate, up, their product and the layer's output, of which all four live in the MLP's backward.
     transient = layers.map { hidden + 3 * $0.mlp.gateProj.outFeatures * elementSize }.max() ?? 0
     // Cosines and sines in fp32.
@@ -58,7 +70,8 @@ struct DecoderActivations {
     var elements = 0
     func adapted(_ layers: [NeuralNetworks.Linear], inputIsKept: Bool) {
       let adapters = layers.flatMap { layer in layer.adapters.map { (layer, $0) } }
-      guard let first = adapters.first?.0 else { return }
+      let trained = layers.first { $0.weight.parameter?.isTrainable == true }
+      guard let first = adapters.first?.0 ?? trained else { return }
       reached = true
       if !inputIsKept { elements += first.inFeatures }
       var drops = false
@@ -103,7 +116,7 @@ struct DecoderActivations {
   /// Bytes beside those at the worst moment: in the cross-entropy, or in the backward pass of a layer.
   func workspace(_ batch: MemoryPlan.Batch) -> Int {
     // The states at supervised positions and their gradient, made on the way forward.
-    let loss = min(batch.supervised * vocabulary, Self.logitsPiece) + 2 * batch.supervised * hidden
-    return max(loss, batch.tokens * transient + 2 * batch.supervised * hidden)
+    let loss = min(batch.supervised * vocabulary, Self.logitsPiece) + headGradient
+    return max(loss, batch.tokens * transient) + 2 * batch.supervised * hidden
   }
 }

@@ -13,10 +13,13 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     public var tokens: Int
     /// Tokens with a label.
     public var supervised: Int
+    /// Whether it is one of several whose gradients are summed, so that it meets those of the passes before.
+    public var isAccumulated: Bool
 
-    public init(tokens: Int, supervised: Int) {
+    public init(tokens: Int, supervised: Int, isAccumulated: Bool = true) {
       self.tokens = tokens
       self.supervised = supervised
+      self.isAccumulated = isAccumulated
     }
   }
 
@@ -91,7 +94,6 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
 
     let trained = model.trainableParameters.map(\.parameter.value)
     adapter = trained.reduce(0) { $0 + $1.byteCount }
-    gradients = adapter
     let rule = try arguments.updateRule()
     let states = trained.map { parameter in
       rule.state(of: parameter.shape).reduce(0) { $0 + $1.shape.reduce($1.dtype.byteCount, *) }
@@ -108,8 +110,10 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
     }
 
     let shape = try DecoderActivations(base, decoder, elementSize: format.computeType.byteCount, arguments)
-    activations = shape.kept(batch)
+    activations = shape.kept(batch) + shape.copies
     workspace = shape.workspace(batch)
+    // Those of one pass take the place of what they are made from.
+    gradients = batch.isAccumulated ? adapter : max(0, adapter - activations - workspace)
     fragmentation = Int(Double(activations + workspace) * Self.unusable)
   }
 }

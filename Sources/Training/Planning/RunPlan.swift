@@ -149,15 +149,20 @@ public struct RunPlan: Sendable {
   ) throws -> MemoryPlan.Batch {
     guard let data else {
       let row = min(arguments.maxLength ?? contextLength, contextLength)
-      let tokens = min(arguments.perDeviceTrainBatchSize, max(1, limit / row)) * row
-      return .init(tokens: tokens, supervised: tokens)
+      let rows = min(arguments.perDeviceTrainBatchSize, max(1, limit / row))
+      return .init(
+        tokens: rows * row, supervised: rows * row,
+        isAccumulated: arguments.gradientAccumulationSteps > 1 || rows < arguments.perDeviceTrainBatchSize)
     }
     let plan = try DataPlan(lengths: data.lengths, options: BatchingOptions(arguments))
-    var largest = MemoryPlan.Batch(tokens: 0, supervised: 0)
+    var largest = MemoryPlan.Batch(
+      tokens: 0, supervised: 0, isAccumulated: arguments.gradientAccumulationSteps > 1)
     let epoch = plan.epoch(0)
     for index in 0..<epoch.count {
       let examples = try epoch[index].map { try data.example(at: Int($0)) }
-      for pass in Batch(examples).split(maxTokens: limit, sharesPrefix: sharesPrefix) {
+      let passes = Batch(examples).split(maxTokens: limit, sharesPrefix: sharesPrefix)
+      largest.isAccumulated = largest.isAccumulated || passes.count > 1
+      for pass in passes {
         largest.tokens = max(largest.tokens, sharesPrefix ? pass.rowsWithSharedPrefix : pass.tokens.count)
         largest.supervised = max(largest.supervised, pass.supervisedTokens)
       }

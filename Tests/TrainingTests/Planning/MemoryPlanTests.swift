@@ -241,6 +241,37 @@ struct MemoryPlanTests {
     #expect(try weights(0) - weights(4 * elements) == 4 * elements)
   }
 
+  @Test(
+    "gradients of a single pass take the place of activations; weights trained in fp32 are computed with as copies"
+  )
+  func fullFineTuning() async throws {
+    let path = try llama(hidden: 256, layers: 4, heads: 4, intermediate: 688, vocabulary: 100)
+    func plan(_ lines: String = "") async throws -> MemoryPlan {
+      let settings =
+        "peft_method: full\nbf16: true\nmax_length: 64\nper_device_train_batch_size: 1\ndevice: cpu\n"
+      return try await RunPlan(configuration(path, settings + lines), capacity: 1 << 40).plan
+    }
+    let single = try await plan()
+    #expect(single.gradients == single.adapter - single.activations - single.workspace)
+    let summed = try await plan("gradient_accumulation_steps: 2")
+    #expect(summed.gradients == summed.adapter && summed.activations == single.activations)
+    // Queries, keys, values, outputs, gate, up, down and the head, 2 bytes each.
+    let matrices = 4 * (4 * 256 * 256 + 3 * 256 * 688) + 100 * 256
+    let rounded = try await plan("stochastic_rounding: true")
+    #expect(single.activations - rounded.activations == 2 * matrices)
+    // Of a frozen layer the input is not kept.
+    let lora = try await RunPlan(
+      configuration(
+        path,
+        "target_modules: [q_proj]\nr: 1\nbf16: true\nmax_length: 64\nper_device_train_batch_size: 1\ndevice: cpu"
+      ),
+      capacity: 1 << 40
+    ).plan
+    let inputs = 64 * 2 * 4 * (256 + 688)  // of gate and up, and of down
+    #expect(rounded.activations - lora.activations >= inputs)
+    #expect(rounded.workspace >= 4 * 100 * 256)
+  }
+
   @Test("stochastic rounding takes 4 bytes a parameter less than master copies, weight and gradient together")
   func stochasticRounding() async throws {
     let path = try llama(hidden: 256, layers: 4, heads: 4, intermediate: 688, vocabulary: 100)
