@@ -13,9 +13,8 @@ public final class Embedding: Module {
   /// The row of the token that pads, which Hugging Face's models print; nothing is padded here.
   public let paddingIndex: Int?
 
-  /// Gives back the memory of a table that lies over its file, so that the rows that have been read do not become the whole table
-  /// in time; nil for a table that is in memory anyway.
-  public var releasePages: (@Sendable () -> Void)?
+  /// The table as it lies over its file, and what gives its memory back.
+  private var mapped: (table: Tensor, version: Int, release: @Sendable () -> Void)?
 
   /// The active adapters, innermost first.
   public var adapters: [any EmbeddingAdapter] = []
@@ -38,8 +37,7 @@ public final class Embedding: Module {
 
   /// The table's own rows for int64 tokens `[T]`, `[T, width]`, without adapters.
   public func rows(_ tokens: Tensor) throws -> Tensor {
-    // Rows that are trained would be read again as they were.
-    defer { if !weight.isTrainable { releasePages?() } }
+    defer { if isMapped { mapped?.release() } }
     guard let quantizedTable, !weight.isLoaded else { return try weight.value.embedding(tokens) }
     return try quantizedTable.rows(tokens, dtype: weight.value.dtype)
   }
@@ -48,6 +46,20 @@ public final class Embedding: Module {
   public func setTable(_ table: QuantizedMatrix, dtype: DType) throws {
     weight.value = try Tensor.empty([table.rows, table.columns], dtype: dtype, device: .meta)
     quantizedTable = table
+  }
+
+  /// Says that the table lies over its file: after each look-up `release` gives its memory back, so that the rows that have been read do
+  /// not become the whole table in time. That ends when the table is replaced or changed in place, which reading it again would undo.
+  package func setMapped(release: @escaping @Sendable () -> Void) {
+    mapped = (held, held.version, release)
+  }
+
+  /// Whether the table is still the one that lies over its file.
+  package var isMapped: Bool { mapped.map { $0.table === held && $0.version == held.version } ?? false }
+
+  private var held: Tensor {
+    if let quantizedTable, !weight.isLoaded { return quantizedTable.codes }
+    return weight.value
   }
 
   /// The table `[vocabulary, width]`, decoded when need be.
@@ -60,10 +72,7 @@ public final class Embedding: Module {
   }
 
   /// Where the table is.
-  public var device: Device {
-    if let quantizedTable, !weight.isLoaded { return quantizedTable.codes.device }
-    return weight.value.device
-  }
+  public var device: Device { held.device }
 
   public override var detail: String {
     "\(weight.shape[0]), \(weight.shape[1])" + (paddingIndex.map { ", padding_idx=\($0)" } ?? "")

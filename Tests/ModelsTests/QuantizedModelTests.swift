@@ -135,15 +135,25 @@ import Torch
       ).inputEmbedding
     }
     let gguf = "gguf/llama-grouped-query-q8_0.gguf"
+    let tokens = try Tensor([3, 1, 3] as [Int64])
     for table in try [table("llama-grouped-query", .float32), table(gguf, .float32, packed: true)] {
-      #expect(table.releasePages != nil)
-      let tokens = try Tensor([3, 1, 3] as [Int64])
+      #expect(table.isMapped)
       let expected = try table.dense().embedding(tokens).floats()
       for _ in 0..<2 { #expect(try table.rows(tokens).floats() == expected) }
     }
-    #expect(try table("llama-grouped-query", .bfloat16).releasePages == nil)
-    #expect(try table("llama-multi-head-tied", .float32).releasePages == nil)
-    #expect(try table(gguf, .bfloat16).releasePages == nil)
+    #expect(try !table("llama-grouped-query", .bfloat16).isMapped)
+    #expect(try !table("llama-multi-head-tied", .float32).isMapped)
+    #expect(try !table(gguf, .bfloat16).isMapped)
+
+    // What is written to it must not be read from the file again.
+    let changed = try table("llama-grouped-query", .float32)
+    let row = try changed.weight.value.slice(3..<4)
+    try row.fillInPlace(2)
+    #expect(!changed.isMapped)
+    for _ in 0..<2 { #expect(try changed.rows(tokens).slice(0..<1).floats().allSatisfy { $0 == 2 }) }
+    let replaced = try table("llama-grouped-query", .float32)
+    replaced.weight.value = try replaced.weight.value.copy()
+    #expect(!replaced.isMapped)
   }
 
   @Test("blocks of a type that is not computed with are refused by name, packed and unpacked")

@@ -187,7 +187,7 @@ public struct RunPlan: Sendable {
 }
 
 extension PretrainedSource {
-  /// Bytes of the input embedding when it stays in its file, from which rows are read (``Embedding/releasePages``): it is frozen, no
+  /// Bytes of the input embedding when it stays in its file, from which rows are read (`Embedding.setMapped`): it is frozen, no
   /// adapter's, and not the output embedding too.
   package func mappedBytes(of model: PEFTModel, dtype: DType, packed: Bool) throws -> Int {
     let (base, weight) = (model.base, model.base.inputEmbedding.weight)
