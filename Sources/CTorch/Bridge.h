@@ -9,6 +9,7 @@
 #include <exception>
 #include <string>
 
+#include "CUDALibrary.h"
 #include "ctorch.h"
 
 namespace graft {
@@ -36,6 +37,7 @@ inline CTTensor *hand_out(at::Tensor tensor) {
 }
 
 inline c10::Device device_of(CTDevice device) {
+  TORCH_CHECK(device.type != CT_CUDA || isCUDALoaded(), "CUDA is not in use yet; call Engine.prepare(.cuda) at the start of the program");
   return c10::Device(static_cast<c10::DeviceType>(device.type), static_cast<c10::DeviceIndex>(device.index));
 }
 

@@ -3,12 +3,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
-#include <dlfcn.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/version.h>
 
 #include "Bridge.h"
-#include "Kernels/GPU/EngineLibrary.h"
 #include "Kernels/Kernels.h"
 
 using namespace graft;
@@ -16,7 +14,7 @@ using namespace graft;
 // MARK: Random state
 
 int ct_seed(uint64_t seed) {
-  return status([&] { at::manual_seed(seed); });
+  return status([&] { seedGenerators(seed); });
 }
 
 CTTensor *ct_random_state(CTDevice device) {
@@ -43,7 +41,9 @@ const char *ct_loaded_version(void) {
 }
 
 const char *ct_build_configuration(void) {
-  static const std::string text = at::show_config();
+  // As at::show_config(), which asks about CUDA, loaded or not.
+  static const std::string text = "PyTorch " + std::string(ct_loaded_version()) + "\n" + at::get_openmp_version() + "\n" +
+                                  at::get_mkl_version() + "\n" + at::get_mkldnn_version() + "\nC++ flags:" + at::get_cxx_flags();
   return text.c_str();
 }
 
@@ -56,28 +56,16 @@ int32_t ct_thread_count(void) { return at::get_num_threads(); }
 void ct_set_thread_count(int32_t count) { at::set_num_threads(count); }
 
 int ct_load_cuda(void) {
-  return status([&] {
-    if (at::globalContext().hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0) return;
-#if defined(__linux__)
-    // Registration happens in the library's initialisers; it lies beside libtorch_cpu.
-    std::string problem;
-    TORCH_CHECK(graft::openBesideEngine("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL, problem) != nullptr,
-                "this libtorch has no usable CUDA part: ", problem);
-#endif
-    TORCH_CHECK(at::globalContext().hasCUDA(), "this libtorch is built without CUDA");
-    TORCH_CHECK(at::detail::getCUDAHooks().deviceCount() > 0, "no CUDA device is visible");
-  });
+  return status([] { loadCUDA(); });
 }
 
 int32_t ct_cuda_device_count(void) {
-  return guarded<int32_t>(0, [&]() -> int32_t {
-    return at::globalContext().hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
-  });
+  return guarded<int32_t>(0, [] { return cudaDeviceCount(); });
 }
 
 int ct_cuda_synchronize(void) {
-  return status([&] {
-    if (at::globalContext().hasCUDA()) at::detail::getCUDAHooks().deviceSynchronize(-1);
+  return status([] {
+    if (isCUDALoaded()) at::detail::getCUDAHooks().deviceSynchronize(-1);
   });
 }
 

@@ -31,8 +31,8 @@ struct Libraries {
   // nvrtc.h
   int (*createProgram)(void** program, const char* source, const char* name, int headers, const char* const*, const char* const*);
   int (*compileProgram)(void* program, int options, const char* const*);
-  int (*getPTXSize)(void* program, size_t*);
-  int (*getPTX)(void* program, char*);
+  int (*getCUBINSize)(void* program, size_t*);
+  int (*getCUBIN)(void* program, char*);
   int (*getProgramLogSize)(void* program, size_t*);
   int (*getProgramLog)(void* program, char*);
   int (*destroyProgram)(void** program);
@@ -62,8 +62,8 @@ struct Libraries {
     };
     find(createProgram, "nvrtcCreateProgram");
     find(compileProgram, "nvrtcCompileProgram");
-    find(getPTXSize, "nvrtcGetPTXSize");
-    find(getPTX, "nvrtcGetPTX");
+    find(getCUBINSize, "nvrtcGetCUBINSize");
+    find(getCUBIN, "nvrtcGetCUBIN");
     find(getProgramLogSize, "nvrtcGetProgramLogSize");
     find(getProgramLog, "nvrtcGetProgramLog");
     find(destroyProgram, "nvrtcDestroyProgram");
@@ -94,6 +94,19 @@ const Libraries& libraries() {
   return libraries;
 }
 
+/// The driver's functions work in the context of the calling thread. The engine's runtime shares the device's primary one, but a thread has
+/// it only after the runtime was called there, which a thread of backward need not have done.
+void ensureContext(int ordinal) {
+  const auto& cuda = libraries();
+  void* context = nullptr;
+  cuda.check(cuda.contextGetCurrent(&context), "cuCtxGetCurrent");
+  if (context != nullptr) return;
+  int device = 0;
+  cuda.check(cuda.deviceGet(&device, ordinal), "cuDeviceGet");
+  cuda.check(cuda.primaryContextRetain(&context, device), "cuDevicePrimaryCtxRetain");
+  cuda.check(cuda.contextSetCurrent(context), "cuCtxSetCurrent");
+}
+
 /// The compiled kernels of one device.
 class Module {
  public:
@@ -104,14 +117,9 @@ class Module {
     // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
     cuda.check(cuda.deviceGetAttribute(&major, 75, device), "cuDeviceGetAttribute");
     cuda.check(cuda.deviceGetAttribute(&minor, 76, device), "cuDeviceGetAttribute");
-    void* context = nullptr;
-    cuda.check(cuda.contextGetCurrent(&context), "cuCtxGetCurrent");
-    if (context == nullptr) {
-      cuda.check(cuda.primaryContextRetain(&context, device), "cuDevicePrimaryCtxRetain");
-      cuda.check(cuda.contextSetCurrent(context), "cuCtxSetCurrent");
-    }
-    const auto text = compiled("--gpu-architecture=compute_" + std::to_string(major) + std::to_string(minor));
-    cuda.check(cuda.moduleLoadData(&module_, text.c_str()), "cuModuleLoadData");
+    // Code of this very device. A driver that is older than NVRTC cannot read its PTX.
+    const auto image = compiled("--gpu-architecture=sm_" + std::to_string(major) + std::to_string(minor));
+    cuda.check(cuda.moduleLoadData(&module_, image.data()), "cuModuleLoadData");
   }
 
   void* function(const char* name) {
@@ -134,9 +142,9 @@ class Module {
     const bool isCompiled = status == 0;
     size_t size = 0;
     std::string text;
-    if ((isCompiled ? nvrtc.getPTXSize : nvrtc.getProgramLogSize)(program, &size) == 0) {
+    if ((isCompiled ? nvrtc.getCUBINSize : nvrtc.getProgramLogSize)(program, &size) == 0) {
       text.resize(size);
-      (isCompiled ? nvrtc.getPTX : nvrtc.getProgramLog)(program, text.data());
+      (isCompiled ? nvrtc.getCUBIN : nvrtc.getProgramLog)(program, text.data());
     }
     nvrtc.destroyProgram(&program);
     TORCH_CHECK(isCompiled && !text.empty(), "a kernel for the GPU: NVRTC (", status, ") says: ", text);
@@ -168,6 +176,7 @@ void launch(const std::string& kernel, const at::Tensor& on, int64_t count, Argu
   const auto blocks = static_cast<unsigned>(std::min(mostBlocks, (count + threads - 1) / threads));
   const auto stream = c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getStream(on.device());
   const std::lock_guard<std::mutex> lock(mutex());
+  ensureContext(on.device().index());
   const auto& cuda = libraries();
   cuda.check(cuda.launchKernel(moduleOf(on.device()).function(name.c_str()), blocks, 1, 1, threads, 1, 1, 0,
                                stream.native_handle(), pointers, nullptr),
