@@ -11,6 +11,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
+#include <utility>
 
 #include "Bridge.h"
 
@@ -27,9 +29,12 @@ struct Place {
 };
 
 struct Tree {
-  // The backward of a CUDA device runs on a thread of the engine's.
   std::mutex mutex;
   Place root;
+  // The backward of a CUDA device runs on a thread of the engine's, while the thread that asked for it waits in `ct_backward`: what is not
+  // inside of another place there is inside of where that one waits.
+  std::thread::id asking;
+  Place *waiting = nullptr;
 };
 
 Tree &tree() {
@@ -42,6 +47,8 @@ std::optional<at::CallbackHandle> listener;
 
 struct Visit : at::ObserverContext {
   Place *place;
+  /// Of this thread before.
+  Place *outside;
   Clock::time_point start;
 };
 
@@ -49,14 +56,17 @@ std::unique_ptr<at::ObserverContext> enter(const at::RecordFunction &function) {
   auto visit = std::make_unique<Visit>();
   {
     std::lock_guard lock(tree().mutex);
-    Place *parent = current ? current : &tree().root;
+    const bool isAsking = std::this_thread::get_id() == tree().asking;
+    Place *parent = current ? current : !isAsking && tree().waiting ? tree().waiting : &tree().root;
     const std::string_view name = function.name();
     auto found = parent->inside.find(name);
     if (found == parent->inside.end()) {
       found = parent->inside.emplace(name, std::make_unique<Place>()).first;
       found->second->parent = parent;
     }
-    visit->place = current = found->second.get();
+    visit->outside = std::exchange(current, found->second.get());
+    visit->place = current;
+    if (isAsking) tree().waiting = current;
   }
   visit->start = Clock::now();
   return visit;
@@ -68,7 +78,8 @@ void leave(const at::RecordFunction &, at::ObserverContext *context) {
   std::lock_guard lock(tree().mutex);
   visit->place->calls += 1;
   visit->place->nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(end - visit->start).count();
-  current = visit->place->parent == &tree().root ? nullptr : visit->place->parent;
+  current = visit->outside;
+  if (std::this_thread::get_id() == tree().asking) tree().waiting = current;
 }
 
 /// A line for each place: the names from the root separated by semicolons, the calls, the nanoseconds in none of the
@@ -86,6 +97,8 @@ void describe(const Place &place, const std::string &path, std::string &text) {
 int ct_profile_start(void) {
   return status([] {
     TORCH_CHECK(!listener, "a profile is already being made");
+    tree().asking = std::this_thread::get_id();
+    tree().waiting = current;
     listener = at::addThreadLocalCallback(
         at::RecordFunctionCallback(enter, leave)
             .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION, at::RecordScope::USER_SCOPE}));
@@ -103,6 +116,7 @@ char *ct_profile_take(void) {
     std::string text;
     describe(tree().root, "", text);
     tree().root.inside.clear();
+    tree().waiting = nullptr;
     auto *copy = strdup(text.c_str());
     if (!copy) throw std::bad_alloc();
     return copy;
