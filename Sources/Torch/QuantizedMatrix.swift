@@ -202,7 +202,7 @@ extension QuantizedMatrix {
   /// `weight` `[rows, columns]` in NF4 or FP4: blocks of `blockSize` elements share the constant that is their largest
   /// magnitude; with `doubleQuantization` the constants, less their mean, become 8-bit codes of the dynamic type.
   ///
-  /// Codes and constants are those of bitsandbytes. On the host, whatever the device of `weight` is.
+  /// Codes and constants are those of bitsandbytes. They are made on the host, and lie where `weight` does.
   public init(
     fourBit encoding: Encoding, _ weight: Tensor, blockSize: Int = 64, doubleQuantization: Bool = false
   ) throws {
@@ -211,9 +211,10 @@ extension QuantizedMatrix {
       ct_quantize_four_bit(weight.handle, encoding.engineValue, Int64(blockSize), $0, $1)
     }
     guard doubleQuantization else {
-      try self.init(
+      self = try QuantizedMatrix(
         encoding, rows: weight.size(0), columns: weight.size(1), codes: codes, blockSize: blockSize,
-        constants: constants)
+        constants: constants
+      ).moved(to: weight.device)
       return
     }
     let offset = try constants.mean()
@@ -222,11 +223,12 @@ extension QuantizedMatrix {
     let (constantCodes, scales) = try Self.pair("quantize constants", centred) {
       ct_quantize_blockwise(centred.handle, table.handle, Int64(Self.nestedBlockSize), $0, $1)
     }
-    try self.init(
+    self = try QuantizedMatrix(
       encoding, rows: weight.size(0), columns: weight.size(1), codes: codes, blockSize: blockSize,
       constants: constantCodes,
       nested: NestedConstants(
-        scales: scales, table: table, offset: offset.item(), blockSize: Self.nestedBlockSize))
+        scales: scales, table: table, offset: offset.item(), blockSize: Self.nestedBlockSize)
+    ).moved(to: weight.device)
   }
 
   /// The 16 values of NF4 or FP4 in the order of their codes, fp32 `[16]`.
@@ -238,13 +240,14 @@ extension QuantizedMatrix {
   }
 
   /// `weight` `[rows, columns]` as signed bytes, each row scaled by its largest magnitude; rounded to fp16 first, as LLM.int8 is
-  /// defined on that type.
+  /// defined on that type. Made on the host; codes and constants lie where `weight` does.
   public init(int8 weight: Tensor) throws {
     let (codes, constants) = try Self.pair("quantize to int8", weight) {
       ct_quantize_rows(weight.handle, $0, $1)
     }
-    try self.init(
-      .int8, rows: weight.size(0), columns: weight.size(1), codes: codes, constants: constants)
+    self = try QuantizedMatrix(
+      .int8, rows: weight.size(0), columns: weight.size(1), codes: codes, constants: constants
+    ).moved(to: weight.device)
   }
 
   private static func pair(

@@ -6,7 +6,7 @@ struct TaskArithmetic {
   /// The share of entries that stay.
   var density = 1.0
   var majoritySign = MajoritySign.total
-  /// A mask of ones and zeros that keeps `density` of the entries.
+  /// A mask of ones and zeros that keeps `density` of the entries, drawn on the processor: a seed means the same on every device.
   var mask: (_ shape: [Int], _ density: Double) throws -> Tensor = { shape, density in
     try Tensor.uniform(shape).less(density).to(.float32)
   }
@@ -25,7 +25,7 @@ struct TaskArithmetic {
     guard density < 1 else { return tensor }
     switch type.pruning {
     case .none: return tensor
-    case .random: return try tensor * mask(tensor.shape, density) / density
+    case .random: return try tensor * mask(tensor.shape, density).to(device: tensor.device) / density
     case .magnitude:
       let flat = try tensor.reshaped(-1)
       let kept = try flat.absolute().topK(Int(density * Double(tensor.count))).indices

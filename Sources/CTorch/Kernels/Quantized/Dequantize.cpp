@@ -132,8 +132,8 @@ at::Tensor dequantize(const QuantizedMatrix& m, at::ScalarType dtype) {
 
 at::Tensor selectRows(const QuantizedMatrix& m, const at::Tensor& indices, at::ScalarType dtype) {
   const at::NoGradGuard inference;
-  TORCH_CHECK(indices.dim() == 1 && indices.scalar_type() == at::kLong, "rows are chosen by int64 [n], not ",
-              indices.toString(), indices.sizes());
+  TORCH_CHECK(indices.dim() == 1 && indices.scalar_type() == at::kLong && indices.device() == m.codes.device(),
+              "rows are chosen by int64 [n] on ", m.codes.device(), ", not ", indices.toString(), indices.sizes());
   if (!m.codes.device().is_cpu()) return dequantizedElsewhere(m, dtype).index_select(0, indices);
   const auto chosen = indices.contiguous();
   const int64_t* index = constData<int64_t>(chosen);
