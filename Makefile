@@ -24,11 +24,15 @@ LOADER_PATH := LD_LIBRARY_PATH
 STATIC_STDLIB := --static-swift-stdlib
 endif
 
+# What is run on the emulated GPU: the tests of models, adapters, generation and training, and those that need a GPU.
+EMULATED := $(CURDIR)/.build/emulated-cuda/lib
+EMULATED_TESTS := --filter 'CUDA|AdaptersTests|ModelsTests|GenerationTests|TrainingTests' --skip 'Schedule|Logging|Configuration|Plan'
+
 # A waiting engine thread spins for microseconds, as bin/graft has it: on a busy machine tests take ten times as long otherwise.
 WITH_ENGINE := env GOMP_SPINCOUNT=10000 PKG_CONFIG_PATH="$(ENGINE)/lib/pkgconfig" $(LOADER_PATH)="$(LIBRARIES)"
 SWIFT_SOURCES := $(wildcard Package.swift Sources Tests examples)
 
-.PHONY: help engine model build test demo verify bench methods format lint docs install clean
+.PHONY: help engine model build test emulation demo verify bench methods format lint docs install clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -45,11 +49,19 @@ build: engine ## build graft in release mode; run it as bin/graft
 test: engine ## run the whole test suite, then build the packages in examples/
 	@# One test at a time: libtorch uses all cores by itself, and its random state is the process's.
 	$(WITH_ENGINE) $(SWIFT) test -c release --no-parallel
+ifeq ($(shell uname -s)$(GRAFT_TORCH),Linux)
+	@$(MAKE) --no-print-directory emulation
+endif
 	@for package in examples/*/Package.swift; do \
 	  [ -e "$$package" ] || continue; \
 	  echo "building $$(dirname "$$package")"; \
 	  $(WITH_ENGINE) $(SWIFT) build -c release --package-path "$$(dirname "$$package")" || exit 1; \
 	done
+
+emulation: engine ## run the tests of models and training on an emulated GPU, after `make test` or a build of the tests (Linux)
+	$(MAKE) -C Tests/EmulatedCUDA -j $$(nproc) torch="$(ENGINE)" build="$(dir $(EMULATED))"
+	$(WITH_ENGINE) LD_LIBRARY_PATH="$(EMULATED)" GRAFT_TEST_DEVICE=cuda \
+	  $(SWIFT) test -c release --no-parallel --skip-build $(EMULATED_TESTS)
 
 demo: build model ## fine-tune SmolLM2 on the demo's data and show the answers before and after
 	examples/demo/run.sh

@@ -105,7 +105,7 @@ let package = Package(
     .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "Files", "JSON"], exclude: ["Fixtures"]),
     .testTarget(
       name: "GenerationTests",
-      dependencies: ["Generation", "Models", "Tokenizers", "Formats", "Torch", "JSON"],
+      dependencies: ["Generation", "Models", "Tokenizers", "Formats", "TestSupport", "Torch", "JSON"],
       exclude: ["Fixtures"]),
     .testTarget(name: "GraftCLITests", dependencies: ["GraftCLI", "JSON", "TestSupport"]),
     .testTarget(

@@ -23,7 +23,7 @@ import Torch
       try change(copy)
       let model = try PEFTModel(
         base(baseName), LoRAConfig(targetModules: ["q_proj"], initLoRAWeights: .random))
-      let input = try ModelInput([[5, 6, 7]])
+      let input = try ModelInput([[5, 6, 7]], device: testDevice)
       let before = try withoutGradient { try model.base.logits(input).floats() }
       do {
         try model.loadAdapter(copy.path, name: "new")
@@ -179,20 +179,23 @@ import Torch
   @Test("a base is found by the adapter's own setting, or by the path given instead")
   func base_model_name_or_path() throws {
     let adapter = try AdapterFixture(name)
-    expectError("llama-grouped-query") { _ = try AutoPEFTModelForCausalLM.fromPretrained(adapter.path) }
+    expectError("llama-grouped-query") {
+      _ = try AutoPEFTModelForCausalLM.fromPretrained(adapter.path, device: testDevice)
+    }
     let path = fixture("").deletingLastPathComponent().deletingLastPathComponent()
       .appendingPathComponent("ModelsTests/Fixtures/llama-grouped-query").path
-    let model = try AutoPEFTModelForCausalLM.fromPretrained(adapter.path, baseModel: path, dtype: .float32)
+    let model = try AutoPEFTModelForCausalLM.fromPretrained(
+      adapter.path, baseModel: path, dtype: .float32, device: testDevice)
     #expect(try adapter.error(model.base, "logits") < 1e-5)
     try withTemporaryFolder { folder in
       let copy = folder.appendingPathComponent("adapter")
       try FileManager.default.copyItem(at: fixture(name), to: copy)
       try edit(copy, ["base_model_name_or_path": .string(path)])
-      let model = try AutoPEFTModelForCausalLM.fromPretrained(copy.path, dtype: .float32)
+      let model = try AutoPEFTModelForCausalLM.fromPretrained(copy.path, dtype: .float32, device: testDevice)
       #expect(try adapter.error(model.base, "logits") < 1e-5)
       try edit(copy, ["base_model_name_or_path": nil])
       expectError("`base_model_name_or_path`", "name it") {
-        _ = try AutoPEFTModelForCausalLM.fromPretrained(copy.path)
+        _ = try AutoPEFTModelForCausalLM.fromPretrained(copy.path, device: testDevice)
       }
     }
   }
@@ -213,14 +216,14 @@ import Torch
       expectError(
         "models/tiny", "runs/first/adapter/models/tiny", folder.appendingPathComponent("models/tiny").path,
         FileManager.default.currentDirectoryPath + "/models/tiny"
-      ) { _ = try AutoPEFTModelForCausalLM.fromPretrained(copy.path) }
+      ) { _ = try AutoPEFTModelForCausalLM.fromPretrained(copy.path, device: testDevice) }
       try FileManager.default.createDirectory(
         at: folder.appendingPathComponent("models"), withIntermediateDirectories: true)
       try FileManager.default.copyItem(at: path, to: folder.appendingPathComponent("models/tiny"))
       // A folder of that name which holds no model does not end the search.
       try FileManager.default.createDirectory(
         at: folder.appendingPathComponent("runs/models/tiny"), withIntermediateDirectories: true)
-      let model = try AutoPEFTModelForCausalLM.fromPretrained(copy.path, dtype: .float32)
+      let model = try AutoPEFTModelForCausalLM.fromPretrained(copy.path, dtype: .float32, device: testDevice)
       #expect(try adapter.error(model.base, "logits") < 1e-5)
     }
   }

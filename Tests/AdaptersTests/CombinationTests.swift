@@ -95,7 +95,7 @@ import Torch
       try combination(facts).write(names.map { fixture("combinations/\($0)") }, to: output)
       let model = try model(names)
       try model.addWeightedAdapter(names, name: "combined", combination(facts))
-      let input = try ModelInput([[5, 6, 7, 8, 9]])
+      let input = try ModelInput([[5, 6, 7, 8, 9]], device: testDevice)
       func logits(_ model: PEFTModel, _ name: String) throws -> Tensor {
         try model.setAdapter(name)
         return try withoutGradient { try model.base.logits(input) }
@@ -154,7 +154,7 @@ import Torch
     let model = try model(["one", "two", "three"])
     try model.addWeightedAdapter(
       ["one", "two", "three"], name: "sum", AdapterCombination(.cat, weights: [1, 1, 1]))
-    let input = try ModelInput([[5, 6, 7, 8, 9]])
+    let input = try ModelInput([[5, 6, 7, 8, 9]], device: testDevice)
     try model.setAdapters(["one", "two", "three"])
     let together = try withoutGradient { try model.base.logits(input) }
     try model.setAdapter("sum")

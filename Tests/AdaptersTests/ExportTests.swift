@@ -3,6 +3,7 @@ import Formats
 import Foundation
 import JSON
 import Models
+import TestSupport
 import Testing
 import Torch
 
@@ -44,7 +45,7 @@ private let exportFolder = ProcessInfo.processInfo.environment["GRAFT_EXPORT_ADA
   {
     var facts: [TensorToWrite] = []
     for (index, tokens) in sequences.enumerated() {
-      let logits = try withoutGradient { try model.base.logits(ModelInput([tokens])) }
+      let logits = try withoutGradient { try model.base.logits(ModelInput([tokens], device: testDevice)) }
       facts.append(TensorToWrite(name: "input_ids.\(index)", tensor: try Tensor(tokens.map(Int64.init))))
       facts.append(TensorToWrite(name: "logits.\(index)", tensor: logits))
     }

@@ -51,14 +51,14 @@ import Torch
       let scale = configuration.loraAlpha / (configuration.useRSLoRA ? rank.squareRoot() : rank)
       // Signs of singular vectors are the library's choice; their product is not.
       let product = try withoutGradient { try b.matmul(a) * scale }
-      let wanted = try adapter.expected.tensor(key)
+      let wanted = try adapter.expected.tensor(key).to(device: testDevice)
       guard adapter.expected.contains("base.\(path)") else {
         #expect(try relativeError(product, wanted) < 2e-5, "\(path)")
         continue
       }
       // Under LoftQ the layer has another weight, and the product is a part of what that lacks: as small as the rounding of int8.
       let layer = try #require(model.base.module(at: path) as? Linear)
-      let weight = try adapter.expected.tensor("base.\(path)")
+      let weight = try adapter.expected.tensor("base.\(path)").to(device: testDevice)
       let largest = try weight.absolute().max().item()
       #expect(try relativeError(layer.weight.dense(), weight) < 1e-6, "\(path)")
       #expect(try (product - wanted).absolute().max().item() < 1e-5 * largest, "\(path)")
@@ -110,7 +110,7 @@ import Torch
     let adapter = try AdapterFixture("loftq-llama")
     let source = try PretrainedSource(baseFolder(adapter.baseName).path)
     let quantized = try AutoModelForCausalLM.fromPretrained(
-      source, dtype: .float32,
+      source, dtype: .float32, device: testDevice,
       quantization: .bitsAndBytes(BitsAndBytesConfig(.fourBit(.nf4, doubleQuantization: false))))
     let attention: ModuleSelection = ["q_proj", "k_proj", "v_proj", "o_proj"]
     let model = try PEFTModel(quantized, LoRAConfig(r: 4, loraAlpha: 4, targetModules: attention))
@@ -244,9 +244,10 @@ import Torch
   @Test("over a bf16 base, starts in the weight and magnitudes begin at the base")
   func bfloat16() throws {
     let folder = baseFolder("llama-grouped-query")
-    let input = try ModelInput([[5, 6, 7, 8, 9, 10]])
+    let input = try ModelInput([[5, 6, 7, 8, 9, 10]], device: testDevice)
     func error(_ configuration: LoRAConfig) throws -> Double {
-      let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(folder.path, dtype: .bfloat16))
+      let model = try PEFTModel(
+        AutoModelForCausalLM.fromPretrained(folder.path, dtype: .bfloat16, device: testDevice))
       let before = try withoutGradient { try model.base.logits(input).to(.float32) }
       try model.addAdapter("default", configuration)
       try model.setAdapter("default")
@@ -301,9 +302,9 @@ import Torch
           r: 4, loraAlpha: 6, targetModules: ["q_proj", "o_proj", "embed_tokens"], useRSLoRA: useRSLoRA,
           useDoRA: useDoRA, initLoRAWeights: .pissa, rankPattern: ["o_proj": 2], alphaPattern: ["q_proj": 3]))
       for (_, parameter) in model.trainableParameters {
-        try parameter.value.addInPlace(.normal(parameter.shape), scale: 0.1)
+        try parameter.value.addInPlace(.normal(parameter.shape, device: testDevice), scale: 0.1)
       }
-      let input = try ModelInput([[5, 6, 7, 8]])
+      let input = try ModelInput([[5, 6, 7, 8]], device: testDevice)
       let wanted = try withoutGradient { try model.base.logits(input) }
       try withTemporaryFolder { folder in
         try model.savePlainLoRA("default", to: folder)
@@ -328,7 +329,8 @@ import Torch
       }
       let labels = lists("labels").flatMap { $0 }
       return DataBatch(
-        input: try ModelInput(lists("input_ids")), supervised: labels.indices.filter { labels[$0] != -100 })
+        input: try ModelInput(lists("input_ids"), device: testDevice),
+        supervised: labels.indices.filter { labels[$0] != -100 })
     }
   }
 
@@ -373,7 +375,7 @@ import Torch
     }
     expectError("no batch") { try run(4, EVAConfig(), []) }
     expectError("33 directions", "32 features", "`rho`") { try run(33, EVAConfig(rho: 1), batches) }
-    let few = [DataBatch(input: try ModelInput([[5, 6, 7]]), supervised: [1])]
+    let few = [DataBatch(input: try ModelInput([[5, 6, 7]], device: testDevice), supervised: [1])]
     expectError("more tokens", "`rho`") { try run(4, EVAConfig(), few) }
     expectError("`eva_config`", "`eva`") {
       _ = try PEFTModel(base(adapter.baseName), LoRAConfig(evaConfig: EVAConfig()))
@@ -387,11 +389,15 @@ import Torch
     let adapter = try AdapterFixture("layer-replication-qwen2")
     let model = try adapter.load()
     #expect(model.base.layerCount == 4)
-    let whole = try withoutGradient { try model.base.logits(ModelInput([adapter.sequences[1]])) }
+    let whole = try withoutGradient {
+      try model.base.logits(ModelInput([adapter.sequences[1]], device: testDevice))
+    }
     let cache = model.base.makeCache(sequenceCount: 1)
     var rows: [Tensor] = []
     for token in try adapter.sequences[1] {
-      rows.append(try withoutGradient { try model.base.logits(ModelInput([[token]], cache: cache)) })
+      rows.append(
+        try withoutGradient { try model.base.logits(ModelInput([[token]], cache: cache, device: testDevice)) }
+      )
     }
     #expect(try relativeError(.concatenated(rows), whole) < 1e-5)
     try model.setAdapters([])
@@ -405,7 +411,7 @@ import Torch
     let merged = try adapter.load().mergeAndUnload()
     try withTemporaryFolder { folder in
       try merged.savePretrained(to: folder)
-      let again = try AutoModelForCausalLM.fromPretrained(folder.path, dtype: .float32)
+      let again = try AutoModelForCausalLM.fromPretrained(folder.path, dtype: .float32, device: testDevice)
       #expect(again.layerCount == 3)
       #expect(try adapter.error(again, "logits") < 2e-5)
     }
@@ -434,7 +440,7 @@ import Torch
         }
       }
       // Looked at between the rounds, so that a norm that is kept too long shows.
-      let input = try ModelInput([[5, 6, 7, 8]])
+      let input = try ModelInput([[5, 6, 7, 8]], device: testDevice)
       let before = try withoutGradient { try model.base.logits(input) }
       try model.mergeAdapter()
       #expect(
@@ -463,7 +469,7 @@ import Torch
         try parameter.value.copyInPlace(.uniform(parameter.shape, low: 0.5, high: 1))
       }
       let layer = try #require(model.base.module(at: "model.layers.0.self_attn.q_proj") as? Linear)
-      let input = try Tensor.normal([1, 32])
+      let input = try Tensor.normal([1, 32], device: testDevice)
       let still = try withoutGradient { try layer(input) }
       model.isTraining = true
       let many = try withoutGradient { try layer(input.expanded([40_000, 32]).contiguous()) }
@@ -482,7 +488,7 @@ import Torch
     dora.useDoRA = true
     try model.addAdapter("dora", dora)
     let layer = try #require(model.base.module(at: "model.layers.0.self_attn.q_proj") as? Linear)
-    let input = try Tensor.normal([5, 32])
+    let input = try Tensor.normal([5, 32], device: testDevice)
     try model.setAdapter("dora")
     for (key, parameter) in model.trainableParameters where key.hasSuffix("magnitude_vector") {
       try parameter.value.scaleInPlace(1.5)
@@ -519,7 +525,7 @@ import Torch
     let model = try PEFTModel(
       base(adapter.baseName),
       LoRAConfig(targetModules: ["q_proj"], trainableTokenIndices: .inputEmbedding([7])))
-    let tokens = try Tensor([3, 7, 9] as [Int64])
+    let tokens = try Tensor([3, 7, 9] as [Int64]).to(device: testDevice)
     let before = try model.base.inputEmbedding.weight.value.embedding(tokens).floats()
     let rows = try #require(model.trainableParameters.first { $0.key.contains("trainable_tokens_delta") })
     try rows.parameter.value.copyInPlace(.ones([1, 32]))

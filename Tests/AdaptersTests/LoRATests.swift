@@ -157,7 +157,7 @@ import Torch
     // One layer: the mean over many masks is what there is without any.
     model.base.usesGradientCheckpointing = false
     let layer = try #require(model.base.module(at: "model.layers.0.self_attn.q_proj") as? Linear)
-    let input = try Tensor.normal([1, 32])
+    let input = try Tensor.normal([1, 32], device: testDevice)
     model.isTraining = false
     let still = try withoutGradient { try layer(input) }
     model.isTraining = true
@@ -173,13 +173,16 @@ import Torch
     let folder = fixture("").deletingLastPathComponent().deletingLastPathComponent()
       .appendingPathComponent("ModelsTests/Fixtures/llama-grouped-query")
     let adapter = try AdapterFixture("attention")
-    let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(folder.path, dtype: .bfloat16))
+    let model = try PEFTModel(
+      AutoModelForCausalLM.fromPretrained(folder.path, dtype: .bfloat16, device: testDevice))
     try model.loadAdapter(adapter.path)
     func error(_ key: String) throws -> Double {
-      let logits = try withoutGradient { try model.base.logits(ModelInput([adapter.sequences[1]])) }
+      let logits = try withoutGradient {
+        try model.base.logits(ModelInput([adapter.sequences[1]], device: testDevice))
+      }
       #expect(logits.dtype == .bfloat16)
       let wanted = try adapter.expected.tensor("\(key).1")
-      return try (logits.to(.float32) - wanted).norm().item() / wanted.norm().item()
+      return try (logits.to(.float32, device: .cpu) - wanted).norm().item() / wanted.norm().item()
     }
     #expect(try error("logits") < 0.05)
     let loss = try loss(model.base, adapter.sequences)
@@ -241,7 +244,7 @@ import Torch
         name, LoRAConfig(targetModules: attention, initLoRAWeights: .random, loraBias: loraBias))
     }
     let layer = try #require(model.base.module(at: "model.layers.0.self_attn.q_proj") as? Linear)
-    let input = try Tensor.normal([7, 32])
+    let input = try Tensor.normal([7, 32], device: testDevice)
     let outputs = try withoutGradient {
       let base = try layer(input)
       return try ["one", "two", "three"].map { name in

@@ -286,9 +286,13 @@ import Torch
 
     // Together, what they add is summed: as two merges of one after the other.
     try model.setAdapters(["second", "default"])
-    let together = try withoutGradient { try model.base.logits(ModelInput(adapter.sequences)) }
+    let together = try withoutGradient {
+      try model.base.logits(ModelInput(adapter.sequences, device: testDevice))
+    }
     try model.mergeAdapter()
-    let merged = try withoutGradient { try model.base.logits(ModelInput(adapter.sequences)) }
+    let merged = try withoutGradient {
+      try model.base.logits(ModelInput(adapter.sequences, device: testDevice))
+    }
     #expect(try relativeError(merged, together) < 2 * tolerance)
     try model.unmergeAdapter()
     #expect(model.activeAdapters == ["second", "default"])

@@ -50,7 +50,7 @@ import Torch
     let model = try loaded(names)
     let adapter = try AdapterFixture(names[0])
     func logits() throws -> Tensor {
-      try withoutGradient { try model.base.logits(ModelInput(adapter.sequences)) }
+      try withoutGradient { try model.base.logits(ModelInput(adapter.sequences, device: testDevice)) }
     }
     try model.setAdapters(names)
     let active = try logits()

@@ -3,6 +3,7 @@ import Formats
 import Foundation
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 
@@ -38,7 +39,7 @@ import Torch
     loss: Double, gradients: [String: Tensor]
   ) {
     try RandomState.seed(3)
-    let input = try ModelInput(sequences)
+    let input = try ModelInput(sequences, device: testDevice)
     let hidden = try model.base.hiddenStates(input)
     let labels = sequences.flatMap { $0 }
     let loss = try causalLossSum(

@@ -30,7 +30,7 @@ func baseFolder(_ name: String) -> URL {
 
 /// A base model of ModelsTests, in fp32.
 func base(_ name: String) throws -> any CausalLanguageModel {
-  try AutoModelForCausalLM.fromPretrained(baseFolder(name).path, dtype: .float32)
+  try AutoModelForCausalLM.fromPretrained(baseFolder(name).path, dtype: .float32, device: testDevice)
 }
 
 /// A fixture with what PEFT computed from it.
@@ -64,7 +64,7 @@ struct AdapterFixture {
   /// The largest difference from what PEFT computed under `key`, relative to its largest logit.
   func error(_ model: any PretrainedModel, _ key: String) throws -> Double {
     try withoutGradient {
-      let input = try ModelInput(sequences)
+      let input = try ModelInput(sequences, device: testDevice)
       let logits = try model.logits(input)
       return try input.layout.sequences.enumerated().map { index, tokens in
         try relativeError(logits.slice(tokens), expected.tensor("\(key).\(index)"))
@@ -74,7 +74,7 @@ struct AdapterFixture {
 
   /// All logits, to be compared with others of the same computation.
   func logits(_ model: any PretrainedModel) throws -> [Float] {
-    try withoutGradient { try model.logits(ModelInput(sequences)).floats() }
+    try withoutGradient { try model.logits(ModelInput(sequences, device: testDevice)).floats() }
   }
 }
 
@@ -99,7 +99,7 @@ func expectError(
 
 /// The mean loss of every next token, for gradients.
 func loss(_ model: any PretrainedModel, _ sequences: [[Int32]]) throws -> Tensor {
-  let input = try ModelInput(sequences)
+  let input = try ModelInput(sequences, device: testDevice)
   let supervision = Supervision(
     labels: sequences.flatMap { $0 }, offsets: input.layout.offsets, ignoreIndex: -100)
   let sum = try causalLossSum(

@@ -26,12 +26,12 @@ import Torch
     let (sequences, virtual) = (try adapter.sequences, model.virtualTokens?.count ?? 0)
     let wanted = try (0..<2).map { try adapter.expected.tensor("generated.\($0)").integers() }
     let cache = model.makeCache(sequenceCount: 2)
-    var input = try ModelInput(sequences, cache: cache)
+    var input = try ModelInput(sequences, cache: cache, device: testDevice)
     var generated = sequences.map { _ in [Int]() }
     for _ in 0..<wanted[0].count {
       let next = try withoutGradient { try model.nextTokenLogits(input).argmax(-1).integers() }
       for (index, token) in next.enumerated() { generated[index].append(token) }
-      input = try ModelInput(next.map { [Int32($0)] }, cache: cache)
+      input = try ModelInput(next.map { [Int32($0)] }, cache: cache, device: testDevice)
     }
     #expect(generated == wanted)
     #expect(cache.lengths == zip(sequences, wanted).map { virtual + $0.count + $1.count - 1 })
@@ -48,7 +48,8 @@ import Torch
     var found: [[Tensor]] = [[], []]
     // The second sequence begins with the second piece.
     for (first, second) in [(0..<2, 0..<0), (2..<3, 0..<9), (3..<6, 9..<17)] {
-      let input = try ModelInput([Array(sequences[0][first]), Array(sequences[1][second])], cache: cache)
+      let input = try ModelInput(
+        [Array(sequences[0][first]), Array(sequences[1][second])], cache: cache, device: testDevice)
       let logits = try withoutGradient { try model.logits(input) }
       for (index, tokens) in input.layout.sequences.enumerated() where !tokens.isEmpty {
         found[index].append(try logits.slice(tokens))
@@ -165,7 +166,7 @@ import Torch
     let configuration = PromptEncoderConfig(
       numVirtualTokens: 4, encoderReparameterizationType: .lstm, encoderDropout: 0.5)
     let model = try PEFTModel(base("llama-grouped-query"), configuration)
-    let input = try ModelInput([[5, 6, 7]])
+    let input = try ModelInput([[5, 6, 7]], device: testDevice)
     func logits() throws -> [Float] { try withoutGradient { try model.base.logits(input).floats() } }
     #expect(try logits() == logits())
     model.isTraining = true
@@ -221,7 +222,8 @@ import Torch
     let wanted = try gradient(adapter.load())
     let folder = fixture("").deletingLastPathComponent().deletingLastPathComponent()
       .appendingPathComponent("ModelsTests/Fixtures/\(adapter.baseName)")
-    let half = try PEFTModel(AutoModelForCausalLM.fromPretrained(folder.path, dtype: .bfloat16))
+    let half = try PEFTModel(
+      AutoModelForCausalLM.fromPretrained(folder.path, dtype: .bfloat16, device: testDevice))
     try half.loadAdapter(adapter.path)
     let found = try gradient(half)
     // 8 bits of mantissa through two layers and back.

@@ -1,6 +1,7 @@
 import Foundation
 import Generation
 import Models
+import TestSupport
 import Testing
 import Tokenizers
 import Torch
@@ -10,7 +11,8 @@ struct GeneratorTests {
   static let models = Fixture.generatingModels()
 
   private func load(_ name: String = "llama-grouped-query") throws -> any CausalLanguageModel {
-    try AutoModelForCausalLM.fromPretrained(Fixture.models.appending(path: name).path, dtype: .float32)
+    try AutoModelForCausalLM.fromPretrained(
+      Fixture.models.appending(path: name).path, dtype: .float32, device: testDevice)
   }
 
   @Test("there are tiny models of many kinds")
@@ -91,7 +93,7 @@ struct GeneratorTests {
     for output in try Generator(model).generate(Array(repeating: prompt, count: count), config) {
       drawn[output.tokens[0], default: 0] += 1
     }
-    let scores = try withoutGradient { try model.nextTokenLogits(ModelInput([prompt])) }
+    let scores = try withoutGradient { try model.nextTokenLogits(ModelInput([prompt], device: testDevice)) }
     let sequence = [TokenSequence(prompt: prompt)]
     let probabilities = try LogitsProcessors.of(config, eosTokens: []).reduce(scores) { try $1($0, sequence) }
       .softmax().doubles()

@@ -1,6 +1,7 @@
 import Foundation
 import Generation
 import Models
+import TestSupport
 import Testing
 import Torch
 
@@ -9,12 +10,14 @@ struct VirtualTokenGenerationTests {
   /// A tiny model with four virtual tokens, as embeddings or as keys and values.
   private func load(asPrefix: Bool) throws -> any CausalLanguageModel {
     let model = try AutoModelForCausalLM.fromPretrained(
-      Fixture.models.appending(path: "llama-grouped-query").path, dtype: .float32)
+      Fixture.models.appending(path: "llama-grouped-query").path, dtype: .float32, device: testDevice)
     try RandomState.seed(4)
     let shape = model.attentionShape
-    func tensor() throws -> Tensor { try .normal([4, shape.keyValueHeadCount, shape.headDimension]) }
+    func tensor() throws -> Tensor {
+      try .normal([4, shape.keyValueHeadCount, shape.headDimension], device: testDevice)
+    }
     let layers = try (0..<model.layerCount).map { _ in (keys: try tensor(), values: try tensor()) }
-    let vectors = try Tensor.normal([4, model.hiddenSize])
+    let vectors = try Tensor.normal([4, model.hiddenSize], device: testDevice)
     model.virtualTokens = VirtualTokens(count: 4) { asPrefix ? .keysAndValues(layers) : .embeddings(vectors) }
     return model
   }

@@ -29,7 +29,7 @@ import Torch
   func logits(_ name: String) throws {
     let (model, expected) = (try load(name), try Expectation(name))
     for index in 0..<expected.count {
-      let logits = try model.logits(ModelInput([expected.tokens(index)]))
+      let logits = try model.logits(ModelInput([expected.tokens(index)], device: testDevice))
       #expect(logits.dtype == .float32)
       #expect(try relativeError(logits, expected.logits(index)) < tolerance, "sequence \(index)")
     }
@@ -39,7 +39,7 @@ import Torch
   func raggedBatch(_ name: String) throws {
     let (model, expected) = (try load(name), try Expectation(name))
     let sequences = try expected.sequences
-    let input = try ModelInput(sequences)
+    let input = try ModelInput(sequences, device: testDevice)
     let logits = try model.logits(input)
     let last = try model.nextTokenLogits(input)
     for (index, tokens) in input.layout.sequences.enumerated() {
@@ -62,7 +62,7 @@ import Torch
         let tokens = try expected.tokens(index)
         let supervision = Supervision(
           labels: try expected.labels(index), offsets: [0, tokens.count], ignoreIndex: -100)
-        let hidden = try model.hiddenStates(ModelInput([tokens]))
+        let hidden = try model.hiddenStates(ModelInput([tokens], device: testDevice))
         let sum = try causalLossSum(hidden: hidden, supervision: supervision, head: model.outputEmbedding)
         #expect(
           try relativeError(sum / Double(supervision.count), expected.file.tensor("loss.\(index)"))
@@ -75,7 +75,7 @@ import Torch
 
       // The same in one ragged batch.
       let sequences = try expected.sequences
-      let input = try ModelInput(sequences)
+      let input = try ModelInput(sequences, device: testDevice)
       let labels = try (0..<expected.count).flatMap { try expected.labels($0) }
       let supervision = Supervision(labels: labels, offsets: input.layout.offsets, ignoreIndex: -100)
       #expect(supervision.count == supervised)
@@ -115,12 +115,12 @@ import Torch
 
     // All sequences at once: they have their own lengths in one cache.
     let cache = model.makeCache(sequenceCount: sequences.count)
-    var input = try ModelInput(sequences, cache: cache)
+    var input = try ModelInput(sequences, cache: cache, device: testDevice)
     var generated = sequences.map { _ in [Int]() }
     for _ in 0..<wanted[0].count {
       let next = try withoutGradient { try model.nextTokenLogits(input).argmax(-1).integers() }
       for (index, token) in next.enumerated() { generated[index].append(token) }
-      input = try ModelInput(next.map { [Int32($0)] }, cache: cache)
+      input = try ModelInput(next.map { [Int32($0)] }, cache: cache, device: testDevice)
     }
     #expect(generated == wanted)
     #expect(cache.lengths == zip(sequences, wanted).map { $0.count + $1.count - 1 })
@@ -137,7 +137,7 @@ import Torch
     for share in [0.3, 0.6, 1.0] {
       let ends = sequences.map { Swift.max(1, Int((Double($0.count) * share).rounded())) }
       let pieces = zip(sequences, zip(done, ends)).map { Array($0[$1.0..<$1.1]) }
-      let input = try ModelInput(pieces, cache: cache)
+      let input = try ModelInput(pieces, cache: cache, device: testDevice)
       let logits = try model.logits(input)
       for (index, tokens) in input.layout.sequences.enumerated() where !tokens.isEmpty {
         let wanted = try expected.logits(index).slice(done[index]..<ends[index])
@@ -148,20 +148,21 @@ import Torch
     // What is left of a batch goes on from where it was.
     try cache.keep([2, 0])
     #expect(cache.lengths == [sequences[2].count, sequences[0].count])
-    let wanted = try model.nextTokenLogits(ModelInput([sequences[2] + [7], sequences[0] + [9]]))
-    let found = try model.nextTokenLogits(ModelInput([[7], [9]], cache: cache))
+    let wanted = try model.nextTokenLogits(
+      ModelInput([sequences[2] + [7], sequences[0] + [9]], device: testDevice))
+    let found = try model.nextTokenLogits(ModelInput([[7], [9]], cache: cache, device: testDevice))
     #expect(try relativeError(found, wanted) < tolerance)
   }
 
   @Test("bf16 logits differ by rounding only", arguments: ["llama-grouped-query", "qwen2-sliding"])
   func bfloat16(_ name: String) throws {
     let (model, expected) = (try load(name, dtype: .bfloat16), try Expectation(name))
-    let input = try ModelInput(expected.sequences)
+    let input = try ModelInput(expected.sequences, device: testDevice)
     let logits = try model.logits(input)
     #expect(logits.dtype == .bfloat16)
     for (index, tokens) in input.layout.sequences.enumerated() {
       // 8 bits of mantissa, a few layers deep, behind attention made sharp.
-      let difference = try logits.slice(tokens).to(.float32) - expected.logits(index)
+      let difference = try logits.slice(tokens).to(.float32, device: .cpu) - expected.logits(index)
       #expect(try difference.norm().item() < 0.05 * expected.logits(index).norm().item())
     }
   }

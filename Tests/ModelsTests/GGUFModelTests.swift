@@ -19,7 +19,7 @@ import Torch
     let model = try load("gguf/\(name).gguf")
     let expected = try Expectation(name)
     for index in 0..<expected.count {
-      let logits = try model.logits(ModelInput([expected.tokens(index)]))
+      let logits = try model.logits(ModelInput([expected.tokens(index)], device: testDevice))
       #expect(try relativeError(logits, expected.logits(index)) < 1e-5, "sequence \(index)")
     }
   }
@@ -57,7 +57,9 @@ import Torch
     let expected = try SafetensorsFile(fixture("gguf/llama-grouped-query-q8_0.safetensors"))
     let tokens = try expected.tensor("input_ids").array(of: Int32.self)
     let model = try load("gguf/llama-grouped-query-q8_0.gguf")
-    #expect(try relativeError(model.logits(ModelInput([tokens])), expected.tensor("logits")) < 1e-5)
+    #expect(
+      try relativeError(model.logits(ModelInput([tokens], device: testDevice)), expected.tensor("logits"))
+        < 1e-5)
     // Asked for no type, blocks become bf16, whose rounding is finer than theirs.
     #expect(try load("gguf/llama-grouped-query-q8_0.gguf", dtype: nil).dtype == .bfloat16)
   }
@@ -67,11 +69,13 @@ import Torch
     try withTemporaryFolder { folder in
       try FileManager.default.copyItem(
         at: fixture("gguf/llama-head-dim.gguf"), to: folder.appendingPathComponent("a.gguf"))
-      let model = try AutoModelForCausalLM.fromPretrained(folder.path)
-      #expect(try model.logits(ModelInput([[5, 6]])).shape == [2, 80])
+      let model = try AutoModelForCausalLM.fromPretrained(folder.path, device: testDevice)
+      #expect(try model.logits(ModelInput([[5, 6]], device: testDevice)).shape == [2, 80])
       try FileManager.default.copyItem(
         at: fixture("gguf/llama-head-dim.gguf"), to: folder.appendingPathComponent("b.gguf"))
-      expectError("2 GGUF files") { _ = try AutoModelForCausalLM.fromPretrained(folder.path) }
+      expectError("2 GGUF files") {
+        _ = try AutoModelForCausalLM.fromPretrained(folder.path, device: testDevice)
+      }
     }
   }
 
@@ -93,18 +97,24 @@ import Torch
   @Test("an architecture, metadata or tensor that is missing is named")
   func errors() throws {
     try withEdited("qwen2-grouped-query", "qwen2", "quack") { path in
-      expectError("`quack`", "llama, qwen2") { _ = try AutoModelForCausalLM.fromPretrained(path) }
+      expectError("`quack`", "llama, qwen2") {
+        _ = try AutoModelForCausalLM.fromPretrained(path, device: testDevice)
+      }
     }
     try withEdited("llama-grouped-query", "llama.block_count", "llama.block_taunt") { path in
-      expectError("llama.block_count") { _ = try AutoModelForCausalLM.fromPretrained(path) }
+      expectError("llama.block_count") {
+        _ = try AutoModelForCausalLM.fromPretrained(path, device: testDevice)
+      }
     }
     try withEdited("llama-grouped-query", "blk.1.ffn_down.weight", "blk.7.ffn_down.weight") { path in
       expectError("`model.layers.1.mlp.down_proj.weight`", "missing") {
-        _ = try AutoModelForCausalLM.fromPretrained(path)
+        _ = try AutoModelForCausalLM.fromPretrained(path, device: testDevice)
       }
     }
     try withEdited("llama-grouped-query", "blk.1.ffn_down.weight", "blk.1.ffn_dawn.weight") { path in
-      expectError("blk.1.ffn_dawn.weight") { _ = try AutoModelForCausalLM.fromPretrained(path) }
+      expectError("blk.1.ffn_dawn.weight") {
+        _ = try AutoModelForCausalLM.fromPretrained(path, device: testDevice)
+      }
     }
   }
 }

@@ -10,7 +10,7 @@ import Torch
 
 @Suite struct LoadingErrorTests {
   private func load(_ folder: URL) throws {
-    _ = try AutoModelForCausalLM.fromPretrained(folder.path, dtype: .float32)
+    _ = try AutoModelForCausalLM.fromPretrained(folder.path, dtype: .float32, device: testDevice)
   }
 
   private let llama = "llama-grouped-query"
@@ -284,10 +284,11 @@ import Torch
 
   @Test("tokens outside the vocabulary throw")
   func tokens() throws {
-    let model = try AutoModelForCausalLM.fromPretrained(fixture(llama).path, dtype: .float32)
+    let model = try AutoModelForCausalLM.fromPretrained(
+      fixture(llama).path, dtype: .float32, device: testDevice)
     for token: Int32 in [-1, 80, .max, .min] {
-      expectError("embedding") { _ = try model.logits(ModelInput([[3, token]])) }
+      expectError("embedding") { _ = try model.logits(ModelInput([[3, token]], device: testDevice)) }
     }
-    #expect(try model.logits(ModelInput([[3, 79]])).shape == [2, 80])
+    #expect(try model.logits(ModelInput([[3, 79]], device: testDevice)).shape == [2, 80])
   }
 }

@@ -16,7 +16,8 @@ import Torch
   private func logitsError(_ model: any CausalLanguageModel, _ name: String) throws -> Double {
     let expected = try SafetensorsFile(fixture("quantized/\(name).safetensors"))
     let tokens = try expected.tensor("input_ids").array(of: Int32.self)
-    return try relativeError(model.logits(ModelInput([tokens])).to(.float32), expected.tensor("logits"))
+    return try relativeError(
+      model.logits(ModelInput([tokens], device: testDevice)).to(.float32), expected.tensor("logits"))
   }
 
   @Test("a checkpoint of bitsandbytes gives the logits of its dequantized weights", arguments: checkpoints)
@@ -50,7 +51,7 @@ import Torch
     let settings = try #require(Self.settings[name])
     let dtype: DType = name == "nf4-double" ? .bfloat16 : .float32
     let model = try AutoModelForCausalLM.fromPretrained(
-      fixture(Self.base[name]!).path, dtype: dtype, quantization: .bitsAndBytes(settings))
+      fixture(Self.base[name]!).path, dtype: dtype, device: testDevice, quantization: .bitsAndBytes(settings))
     try withTemporaryFolder { folder in
       try model.savePretrained(to: folder)
       let (found, wanted) = (try Checkpoint.open(folder), try Checkpoint.open(fixture("quantized/\(name)")))
@@ -82,7 +83,9 @@ import Torch
       }
       let again = try loadFolder(folder)
       #expect(
-        try relativeError(again.logits(ModelInput([[5, 6, 7]])), model.logits(ModelInput([[5, 6, 7]]))) == 0)
+        try relativeError(
+          again.logits(ModelInput([[5, 6, 7]], device: testDevice)),
+          model.logits(ModelInput([[5, 6, 7]], device: testDevice))) == 0)
     }
   }
 
@@ -91,7 +94,7 @@ import Torch
   }
 
   private func loadFolder(_ folder: URL) throws -> any CausalLanguageModel {
-    try AutoModelForCausalLM.fromPretrained(folder.path)
+    try AutoModelForCausalLM.fromPretrained(folder.path, device: testDevice)
   }
 
   // MARK: GGUF
@@ -101,7 +104,8 @@ import Torch
     arguments: ["llama-grouped-query-q8_0"])
   func packed(_ name: String) throws {
     let path = fixture("gguf/\(name).gguf").path
-    let packed = try AutoModelForCausalLM.fromPretrained(path, dtype: .float32, quantization: .packed)
+    let packed = try AutoModelForCausalLM.fromPretrained(
+      path, dtype: .float32, quantization: .packed)
     let plain = try AutoModelForCausalLM.fromPretrained(path, dtype: .float32)
     #expect(packed.parameterCount == plain.parameterCount)
     #expect(
@@ -119,7 +123,7 @@ import Torch
 
     try withTemporaryFolder { folder in
       try packed.savePretrained(to: folder)
-      let saved = try loadFolder(folder)
+      let saved = try AutoModelForCausalLM.fromPretrained(folder.path)
       #expect(try relativeError(saved.logits(input), plain.logits(input)) < 1e-5)
     }
     #expect(try packed.inputEmbedding.dense().floats() == plain.inputEmbedding.weight.value.floats())
@@ -169,7 +173,8 @@ import Torch
       try bytes.write(to: file)
       for quantization in [nil, BaseQuantization.packed] {
         let error = #expect(throws: (any Error).self) {
-          _ = try AutoModelForCausalLM.fromPretrained(file.path, quantization: quantization)
+          _ = try AutoModelForCausalLM.fromPretrained(
+            file.path, quantization: quantization)
         }
         let text = "\(try #require(error))"
         #expect(text.contains("blk.1.attn_v.weight") && text.contains("IQ4_NL"), "\(text)")
@@ -180,11 +185,13 @@ import Torch
   @Test("settings that contradict the model are refused before weights are read")
   func contradictions() throws {
     expectError("no GGUF file", "gguf_packed") {
-      _ = try AutoModelForCausalLM.fromPretrained(fixture("llama-grouped-query").path, quantization: .packed)
+      _ = try AutoModelForCausalLM.fromPretrained(
+        fixture("llama-grouped-query").path, quantization: .packed)
     }
     let bytes = BaseQuantization.bitsAndBytes(BitsAndBytesConfig(.int8, multipliesBytes: true))
     for checkpoint in ["llama-grouped-query", "quantized/int8"] where Engine.hasByteProducts {
-      let model = try AutoModelForCausalLM.fromPretrained(fixture(checkpoint).path, quantization: bytes)
+      let model = try AutoModelForCausalLM.fromPretrained(
+        fixture(checkpoint).path, quantization: bytes)
       let weights = model.namedModules().compactMap { ($0.module as? Linear)?.weight as? Int8Weight }
       #expect(!weights.isEmpty && weights.allSatisfy(\.multipliesBytes))
     }
@@ -192,12 +199,14 @@ import Torch
     defer { Engine.kernelVariant = best }
     Engine.kernelVariant = 1
     expectError("int8_matmul", "load_in_8bit") {
-      _ = try AutoModelForCausalLM.fromPretrained(fixture("llama-grouped-query").path, quantization: bytes)
+      _ = try AutoModelForCausalLM.fromPretrained(
+        fixture("llama-grouped-query").path, quantization: bytes)
     }
     Engine.kernelVariant = best
     expectError("already quantized", "load_in_8bit") {
       _ = try AutoModelForCausalLM.fromPretrained(
-        fixture("quantized/nf4").path, quantization: .bitsAndBytes(BitsAndBytesConfig(.int8)))
+        fixture("quantized/nf4").path,
+        quantization: .bitsAndBytes(BitsAndBytesConfig(.int8)))
     }
     try withCopy(of: "quantized/nf4") { folder in
       try editConfiguration(folder, ["quantization_config": ["quant_method": "gptq", "bits": 4]])

@@ -14,7 +14,7 @@ import Torch
   /// Sequences with a common beginning, one of them with a single token of its own.
   private func input(shared: Bool) throws -> ModelInput {
     let own: [[Int32]] = [[3, 4, 5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16], [20, 21]]
-    var input = try ModelInput(own.map { Self.prefix + $0 })
+    var input = try ModelInput(own.map { Self.prefix + $0 }, device: testDevice)
     if shared { input.sharedPrefix = Self.prefix.count }
     return input
   }
@@ -25,7 +25,7 @@ import Torch
     model.usesGradientCheckpointing = checkpointing
     for parameter in model.parameters() { try parameter.setTrainable(true) }
     try RandomState.seed(3)
-    let weights = try Tensor.normal([52, model.vocabularySize])
+    let weights = try Tensor.normal([52, model.vocabularySize], device: testDevice)
     func run(shared: Bool) throws -> (logits: Tensor, gradients: [Tensor]) {
       for parameter in model.parameters() { try parameter.value.setGradient(nil) }
       let logits = try model.logits(input(shared: shared))

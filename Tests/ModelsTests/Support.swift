@@ -39,7 +39,7 @@ func editConfiguration(_ folder: URL, _ changes: [String: JSONValue?]) throws {
 }
 
 func load(_ name: String, dtype: DType? = .float32) throws -> any CausalLanguageModel {
-  try AutoModelForCausalLM.fromPretrained(fixture(name).path, dtype: dtype)
+  try AutoModelForCausalLM.fromPretrained(fixture(name).path, dtype: dtype, device: testDevice)
 }
 
 /// What transformers computed, with the sequences that it computed it from.

@@ -43,7 +43,7 @@ extension TrainerTests {
       validation_file: \(folder.path("val.jsonl"))
       task_type: SEQ_CLS
       dtype: float32
-      device: cpu
+      device: \(testDevice)
       num_threads: 1
       max_steps: 120
       per_device_train_batch_size: 8

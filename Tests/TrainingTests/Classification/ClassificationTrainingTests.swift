@@ -103,7 +103,7 @@ extension TrainerTests {
         return recorder.steps.map(\.loss)
       }
       let whole = try losses()
-      for (one, other) in zip(whole, try losses(tokensPerPass: 1)) { #expect(abs(one - other) < 1e-5) }
+      for (one, other) in zip(whole, try losses(tokensPerPass: 1)) { #expect(abs(one - other) < 2e-5) }
       // Packs put other rows together, so that losses differ; that of nothing but finite numbers remains.
       #expect(try losses(packing: true).allSatisfy { $0.isFinite && $0 > 0 })
     }

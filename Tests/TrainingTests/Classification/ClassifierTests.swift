@@ -56,18 +56,19 @@ struct ClassificationFixture {
   /// The base with a new head for the fixture's labels.
   func base(seed: UInt64 = 42) throws -> any SequenceClassificationModel {
     try AutoModelForSequenceClassification.fromPretrained(
-      PretrainedSource(tinyBase(baseName)), labels: labels, dtype: .float32, seed: seed)
+      PretrainedSource(tinyBase(baseName)), labels: labels, dtype: .float32, device: testDevice, seed: seed)
   }
 
   func load() throws -> PEFTModel {
     try AutoPEFTModelForSequenceClassification.fromPretrained(
-      path, baseModel: tinyBase(baseName), dtype: .float32)
+      path, baseModel: tinyBase(baseName), dtype: .float32, device: testDevice)
   }
 
   var input: ModelInput {
     get throws {
       let count = expected.tensorNames.count { $0.hasPrefix("input_ids.") }
-      return try ModelInput((0..<count).map { try expected.tensor("input_ids.\($0)").array(of: Int32.self) })
+      return try ModelInput(
+        (0..<count).map { try expected.tensor("input_ids.\($0)").array(of: Int32.self) }, device: testDevice)
     }
   }
 
@@ -89,7 +90,7 @@ struct ClassifierTests {
   @Test("the logits of a classifier are transformers'", arguments: ClassificationFixture.bases)
   func base(_ name: String) throws {
     let fixture = try ClassificationFixture(name)
-    let model = try AutoModelForSequenceClassification.fromPretrained(fixture.path)
+    let model = try AutoModelForSequenceClassification.fromPretrained(fixture.path, device: testDevice)
     #expect(try fixture.error(model) < tolerance)
     #expect(!model.hasNewHead)
     let (names, problem): ([String], ClassificationLabels.ProblemType) =
@@ -100,10 +101,10 @@ struct ClassifierTests {
   @Test("a saved classifier is the same when it is loaded", arguments: ClassificationFixture.bases)
   func saved(_ name: String) throws {
     let fixture = try ClassificationFixture(name)
-    let model = try AutoModelForSequenceClassification.fromPretrained(fixture.path)
+    let model = try AutoModelForSequenceClassification.fromPretrained(fixture.path, device: testDevice)
     let folder = try TemporaryFolder()
     try model.savePretrained(to: folder.url)
-    let again = try AutoModel.fromPretrained(PretrainedSource(folder.path("")))
+    let again = try AutoModel.fromPretrained(PretrainedSource(folder.path("")), device: testDevice)
     #expect((again as? any SequenceClassificationModel)?.labels == model.labels)
     #expect(again.typeName == model.typeName)
     #expect(try fixture.error(again) < tolerance)
@@ -141,7 +142,7 @@ struct ClassifierTests {
     #expect(try fixture.error(model.base) < tolerance)
     let folder = try TemporaryFolder()
     try model.mergeAndUnload().savePretrained(to: folder.url)
-    let again = try AutoModelForSequenceClassification.fromPretrained(folder.path(""))
+    let again = try AutoModelForSequenceClassification.fromPretrained(folder.path(""), device: testDevice)
     #expect(try fixture.error(again, "merged_logits") < 2 * tolerance)
     #expect(try again.labels == fixture.labels || again.labels.problemType == nil)
   }
@@ -177,7 +178,7 @@ struct ClassifierTests {
     #expect(try folder.text("README.md").contains("AutoPeftModelForSequenceClassification"))
     #expect(try ClassificationLabels(adapter: folder.url).count == fixture.labels.count)
     let again = try AutoPEFTModel.fromPretrained(
-      folder.path(""), baseModel: tinyBase(fixture.baseName), dtype: .float32)
+      folder.path(""), baseModel: tinyBase(fixture.baseName), dtype: .float32, device: testDevice)
     #expect(try fixture.error(again.base) < tolerance)
   }
 
@@ -203,10 +204,10 @@ struct ClassifierTests {
     let logits = try withoutGradient { try model.base.logits(fixture.input).floats() }
     let again: any PretrainedModel
     if try model.isWholeModel("default") {
-      again = try AutoModel.fromPretrained(PretrainedSource(folder.path("")))
+      again = try AutoModel.fromPretrained(PretrainedSource(folder.path("")), device: testDevice)
     } else {
       again = try AutoPEFTModel.fromPretrained(
-        folder.path(""), baseModel: tinyBase(fixture.baseName), dtype: .float32
+        folder.path(""), baseModel: tinyBase(fixture.baseName), dtype: .float32, device: testDevice
       ).base
     }
     let found = try withoutGradient { try again.logits(fixture.input) }
@@ -219,7 +220,8 @@ struct ClassifierTests {
     let names = ["no", "perhaps", "yes"]
     let source = try PretrainedSource(tinyBase(fixture.baseName))
     let base = try AutoModelForSequenceClassification.fromPretrained(
-      source, labels: ClassificationLabels(names: names, problemType: .singleLabel), dtype: .float32)
+      source, labels: ClassificationLabels(names: names, problemType: .singleLabel), dtype: .float32,
+      device: testDevice)
     let model = try PEFTModel(base, LoRAConfig(r: 4, initLoRAWeights: .pissa, taskType: "SEQ_CLS"))
     for (key, parameter) in model.trainableParameters where key.contains("lora_B") {
       try withoutGradient { try parameter.value.copyInPlace(parameter.value.detached() * 1.5) }
@@ -227,7 +229,7 @@ struct ClassifierTests {
     let folder = try TemporaryFolder()
     try model.savePlainLoRA("default", to: folder.url)
     let again = try AutoPEFTModelForSequenceClassification.fromPretrained(
-      folder.path(""), baseModel: tinyBase(fixture.baseName), dtype: .float32)
+      folder.path(""), baseModel: tinyBase(fixture.baseName), dtype: .float32, device: testDevice)
     #expect(try again.sequenceClassificationModel().labels.names == names)
     let wanted = try withoutGradient { try model.base.logits(fixture.input) }
     let found = try withoutGradient { try again.base.logits(fixture.input) }
@@ -257,24 +259,29 @@ struct ClassifierTests {
   @Test("a model with a head for other labels is refused")
   func otherCount() throws {
     let path = try ClassificationFixture("base-llama").path
-    let text = message { _ = try AutoModelForSequenceClassification.fromPretrained(path, numLabels: 3) }
+    let text = message {
+      _ = try AutoModelForSequenceClassification.fromPretrained(path, numLabels: 3, device: testDevice)
+    }
     #expect(text.contains("tells 2 labels apart (no, yes), and 3 are asked for"))
     #expect(
-      message { _ = try AutoModelForSequenceClassification.fromPretrained(path, numLabels: 0) }
-        .contains("`num_labels` is 0"))
+      message {
+        _ = try AutoModelForSequenceClassification.fromPretrained(path, numLabels: 0, device: testDevice)
+      }
+      .contains("`num_labels` is 0"))
   }
 
   @Test("a classifier is no language model")
   func noLanguageModel() throws {
     let fixture = try ClassificationFixture("base-llama")
-    let text = message { _ = try AutoModelForCausalLM.fromPretrained(fixture.path) }
+    let text = message { _ = try AutoModelForCausalLM.fromPretrained(fixture.path, device: testDevice) }
     #expect(text.contains("LlamaForSequenceClassification") && text.contains("graft classify"))
     let model = try ClassificationFixture("lora-llama").load()
     #expect(message { _ = try model.causalLanguageModel() }.contains("writes none"))
     let adapter = try ClassificationFixture("lora-llama")
     #expect(
       message {
-        _ = try AutoPEFTModelForCausalLM.fromPretrained(adapter.path, baseModel: tinyBase(adapter.baseName))
+        _ = try AutoPEFTModelForCausalLM.fromPretrained(
+          adapter.path, baseModel: tinyBase(adapter.baseName), device: testDevice)
       }.contains("writes none"))
   }
 
@@ -283,7 +290,7 @@ struct ClassifierTests {
     let fixture = try ClassificationFixture("lora-llama")
     let text = message { _ = try PEFTModel(fixture.base(), LoRAConfig(r: 4)) }
     #expect(text.contains("`task_type` of the adapter is CAUSAL_LM") && text.contains("task_type: SEQ_CLS"))
-    let base = try AutoModelForCausalLM.fromPretrained(tinyBase(fixture.baseName))
+    let base = try AutoModelForCausalLM.fromPretrained(tinyBase(fixture.baseName), device: testDevice)
     let reversed = message { try PEFTModel(base).loadAdapter(fixture.path) }
     #expect(reversed.contains("AutoModelForSequenceClassification"))
     #expect(

@@ -3,6 +3,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -78,7 +79,7 @@ struct MemoryPlanTests {
     let path = try llama(hidden: 64, layers: 2, heads: 4, intermediate: 160, vocabulary: 100)
     func plan(_ optim: String) async throws -> MemoryPlan {
       try await RunPlan(
-        configuration(path, "r: 64\nlora_alpha: 4\ntarget_modules: [q_proj]\noptim: \(optim)"),
+        configuration(path, "r: 64\nlora_alpha: 4\ntarget_modules: [q_proj]\ndevice: cpu\noptim: \(optim)"),
         capacity: 1 << 40
       ).plan
     }
@@ -192,7 +193,8 @@ struct MemoryPlanTests {
     }
     let packed = try #require(try WeightFormat.packed(source, computeType: .bfloat16))
     // Of 32 elements 34 bytes instead of 64, in layers and tables; rows of 40 are no whole blocks.
-    let loaded = try AutoModelForCausalLM.fromPretrained(source, dtype: .bfloat16, quantization: .packed)
+    let loaded = try AutoModelForCausalLM.fromPretrained(
+      source, dtype: .bfloat16, quantization: .packed)
     var elements = 0
     for (_, module) in loaded.namedModules() {
       var matrix = (module as? Embedding)?.quantizedTable
@@ -276,8 +278,10 @@ struct MemoryPlanTests {
   func stochasticRounding() async throws {
     let path = try llama(hidden: 256, layers: 4, heads: 4, intermediate: 688, vocabulary: 100)
     func plan(_ lines: String) async throws -> MemoryPlan {
-      try await RunPlan(configuration(path, "peft_method: full\nbf16: true\n" + lines), capacity: 1 << 40)
-        .plan
+      try await RunPlan(
+        configuration(path, "peft_method: full\nbf16: true\ndevice: cpu\n" + lines), capacity: 1 << 40
+      )
+      .plan
     }
     let (masters, rounded) = (try await plan(""), try await plan("stochastic_rounding: true"))
     #expect(masters.trainableParameters == rounded.trainableParameters && masters.weights == rounded.weights)

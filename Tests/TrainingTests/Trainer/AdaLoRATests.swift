@@ -3,6 +3,7 @@ import Datasets
 import Foundation
 import JSON
 import Models
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -15,7 +16,8 @@ extension TrainerTests {
       Engine.threadCount = 1
       try RandomState.seed(5)
       let model = try PEFTModel(
-        AutoModelForCausalLM.fromPretrained(tinyBase("llama-grouped-query"), dtype: .float32), configuration)
+        AutoModelForCausalLM.fromPretrained(
+          tinyBase("llama-grouped-query"), dtype: .float32, device: testDevice), configuration)
       return try Trainer(model: model, arguments: run.arguments, trainDataset: ExampleList(run.rows))
     }
 
@@ -47,11 +49,14 @@ extension TrainerTests {
         in: nil, steps: 12)
       try trainer.train()
       func logits(_ model: PEFTModel) throws -> Tensor {
-        try withoutGradient { try model.base.logits(ModelInput([[4, 8, 15, 16, 23, 42]])) }
+        try withoutGradient {
+          try model.base.logits(ModelInput([[4, 8, 15, 16, 23, 42]], device: testDevice))
+        }
       }
       try trainer.model.savePretrained(folder.path("adapter"))
       let loaded = try PEFTModel(
-        AutoModelForCausalLM.fromPretrained(tinyBase("llama-grouped-query"), dtype: .float32))
+        AutoModelForCausalLM.fromPretrained(
+          tinyBase("llama-grouped-query"), dtype: .float32, device: testDevice))
       try loaded.loadAdapter(folder.path("adapter"))
       #expect(try ranks(loaded) == ranks(trainer.model))
       // Triplets that are not there are not added up, so the order of the sum is another.
@@ -78,7 +83,8 @@ extension TrainerTests {
       arguments.loadBestModelAtEnd = true
       Engine.threadCount = 1
       let model = try PEFTModel(
-        AutoModelForCausalLM.fromPretrained(tinyBase("llama-grouped-query"), dtype: .float32),
+        AutoModelForCausalLM.fromPretrained(
+          tinyBase("llama-grouped-query"), dtype: .float32, device: testDevice),
         AdaLoRAConfig(targetR: 1, initR: 4, tfinal: 2, targetModules: ["q_proj", "v_proj"]))
       let trainer = try Trainer(
         model: model, arguments: arguments, trainDataset: ExampleList(run.rows),
@@ -86,10 +92,13 @@ extension TrainerTests {
       try trainer.train()
       let best = try #require(trainer.state.bestModelCheckpoint)
       let loaded = try PEFTModel(
-        AutoModelForCausalLM.fromPretrained(tinyBase("llama-grouped-query"), dtype: .float32))
+        AutoModelForCausalLM.fromPretrained(
+          tinyBase("llama-grouped-query"), dtype: .float32, device: testDevice))
       try loaded.loadAdapter(best)
       func logits(_ model: PEFTModel) throws -> Tensor {
-        try withoutGradient { try model.base.logits(ModelInput([[4, 8, 15, 16, 23, 42]])) }
+        try withoutGradient {
+          try model.base.logits(ModelInput([[4, 8, 15, 16, 23, 42]], device: testDevice))
+        }
       }
       #expect(try (logits(loaded) - logits(model)).absolute().max().item() < 1e-5)
     }

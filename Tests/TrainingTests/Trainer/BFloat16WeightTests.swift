@@ -4,6 +4,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -47,7 +48,8 @@ extension TrainerTests {
       optim: OptimizerChoice = .adamwTorch, dtype: DType = .bfloat16
     ) throws -> Trainer {
       Engine.threadCount = 1
-      let base = try AutoModelForCausalLM.fromPretrained(tinyBase(document.base), dtype: dtype)
+      let base = try AutoModelForCausalLM.fromPretrained(
+        tinyBase(document.base), dtype: dtype, device: testDevice)
       var arguments = TrainingArguments()
       arguments.outputDir = "unused"
       arguments.saveStrategy = .no
@@ -136,7 +138,7 @@ extension TrainerTests {
         run.arguments.resumeFromCheckpoint = resuming ? .latest : nil
         Engine.threadCount = 1
         let base = try AutoModelForCausalLM.fromPretrained(
-          tinyBase("llama-multi-head-tied"), dtype: .bfloat16)
+          tinyBase("llama-multi-head-tied"), dtype: .bfloat16, device: testDevice)
         return try Trainer(
           model: PEFTModel(base, FullFineTuningConfig(stochasticRounding: true)), arguments: run.arguments,
           trainDataset: ExampleList(run.rows))
@@ -151,12 +153,13 @@ extension TrainerTests {
       #expect(try second.weights == whole.weights)
 
       try whole.model.savePretrained(folder.path("saved"))
-      let saved = try AutoModelForCausalLM.fromPretrained(folder.path("saved"))
-      let input = try ModelInput([[3, 9, 27], [61, 5]])
+      let saved = try AutoModelForCausalLM.fromPretrained(folder.path("saved"), device: testDevice)
+      let input = try ModelInput([[3, 9, 27], [61, 5]], device: testDevice)
       let (one, other) = try withoutGradient {
         (try saved.logits(input).floats(), try whole.model.base.logits(input).floats())
       }
-      #expect(one == other)
+      // Products of 8 bits of mantissa.
+      #expect(agree(one, other, within: 0.02))
     }
 
     @Test("stochastic rounding of weights that are not in bf16 is refused")

@@ -37,7 +37,7 @@ extension TrainerTests {
         model_name_or_path: \(model.path(percentEncoded: false))
         train_file: \(folder.path("rows.jsonl"))
         dtype: float32
-        device: cpu
+        device: \(testDevice)
         num_threads: 1
         max_steps: \(Self.steps)
         per_device_train_batch_size: 2

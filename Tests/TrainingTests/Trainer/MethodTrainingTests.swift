@@ -5,6 +5,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -40,8 +41,8 @@ extension TrainerTests {
       let expected = Set(fixture.tensors.tensorNames.filter { $0.hasPrefix("gradient.") })
       #expect(Set(parameters.map { "gradient.\($0.key)" }) == expected)
       for (key, parameter) in parameters where expected.contains("gradient.\(key)") {
-        let wanted = try fixture.tensors.tensor("gradient.\(key)")
-        let found = try parameter.value.gradient ?? Tensor.zeros(parameter.shape)
+        let wanted = try fixture.tensors.tensor("gradient.\(key)").to(device: testDevice)
+        let found = try parameter.value.gradient ?? Tensor.zeros(parameter.shape, device: testDevice)
         #expect(found.shape == wanted.shape, "\(key)")
         guard found.count > 0 else { continue }
         // Against the largest of all gradients of the tensor; a gradient that is nothing but rounding has its own measure.
@@ -65,7 +66,7 @@ extension TrainerTests {
         #expect(error < fixture.tolerance.loss, "step \(report.step): \(error)")
       }
       for (key, parameter) in trainer.model.trainableParameters {
-        let wanted = try fixture.tensors.tensor("final.\(key)")
+        let wanted = try fixture.tensors.tensor("final.\(key)").to(device: testDevice)
         #expect(parameter.shape == wanted.shape, "\(key)")
         guard parameter.count > 0 else { continue }
         let error = try withoutGradient { try (parameter.value.detached() - wanted).absolute().max().item() }
@@ -170,7 +171,8 @@ struct MethodTrainingFixture {
   /// The adapter of the folder on its base, with the values that the training starts from.
   func model() throws -> PEFTModel {
     let base = try #require(facts["base"]?.stringValue)
-    let model = try PEFTModel(AutoModelForCausalLM.fromPretrained(tinyBase(base), dtype: .float32))
+    let model = try PEFTModel(
+      AutoModelForCausalLM.fromPretrained(tinyBase(base), dtype: .float32, device: testDevice))
     if facts["config"] == nil {
       try model.loadAdapter(folder.path(percentEncoded: false))
     } else {

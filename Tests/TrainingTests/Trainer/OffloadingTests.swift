@@ -2,6 +2,7 @@ import Adapters
 import Datasets
 import Foundation
 import Models
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -61,7 +62,7 @@ extension TrainerTests {
       #expect(try second.weights == plain.weights)
     }
 
-    @Test("settings that say nothing or contradict each other are refused")
+    @Test("settings that say nothing or contradict each other are refused", .enabled(if: testDevice == .cpu))
     func contradictions() throws {
       var arguments = TrainingArguments()
       arguments.activationOffloading = true
@@ -91,7 +92,9 @@ extension TrainerTests {
     }
 
     #if os(Linux)
-      @Test("a run whose layers' inputs are offloaded survives a limit on memory that the plain one does not")
+      @Test(
+        "a run whose layers' inputs are offloaded survives a limit on memory that the plain one does not",
+        .enabled(if: testDevice == .cpu))
       func limitedMemory() async {
         await #expect(processExitsWith: .success) {
           // 160 layers of 6,144 tokens in fp32: 0.75 MB each, 120 MB.

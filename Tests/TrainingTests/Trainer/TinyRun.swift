@@ -3,6 +3,7 @@ import Datasets
 import Foundation
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -56,7 +57,9 @@ struct TinyRun {
     // Products of 32 columns: waking a second thread takes longer than what it would do.
     Engine.threadCount = 1
     try RandomState.seed(99)
-    return try PEFTModel(AutoModelForCausalLM.fromPretrained(tinyBase(base), dtype: dtype), method ?? adapter)
+    return try PEFTModel(
+      AutoModelForCausalLM.fromPretrained(tinyBase(base), dtype: dtype, device: testDevice), method ?? adapter
+    )
   }
 
   /// A fresh model and a trainer for it.

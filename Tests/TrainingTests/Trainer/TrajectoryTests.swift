@@ -5,6 +5,7 @@ import Foundation
 import JSON
 import Models
 import NeuralNetworks
+import TestSupport
 import Testing
 import Torch
 import Training
@@ -35,7 +36,7 @@ extension TrainerTests {
       let folder = Fixture.directory.appending(path: "trajectories/\(name)")
       let document = try Fixture.json("trajectories/\(name)/trajectory.json").decode(Document.self)
       let model = try PEFTModel(
-        AutoModelForCausalLM.fromPretrained(tinyBase(document.base), dtype: .float32))
+        AutoModelForCausalLM.fromPretrained(tinyBase(document.base), dtype: .float32, device: testDevice))
       try model.loadAdapter(folder.appending(path: "init").path(percentEncoded: false))
       let trainer = try Trainer(
         model: model, arguments: document.trainingArguments(), trainDataset: ExampleList(document.examples))
