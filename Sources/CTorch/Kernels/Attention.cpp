@@ -27,6 +27,7 @@
 
 #include "Attention.h"
 #include "ConstData.h"
+#include "GPU/GPUKernels.h"
 #include "Parallel.h"
 #include "SIMD/Variant.h"
 
@@ -75,11 +76,13 @@ bool hasKernel(const at::Tensor& query) {
          size >= 16 && size <= 256 && size % 16 == 0;
 }
 
-/// Whether ATen's flash attention computes this.
+/// Whether ATen's flash attention computes this. It is there for chips from Ampere (8.0) on.
 bool hasFlashAttention(const at::Tensor& query) {
   const int64_t size = query.size(-1);
-  return query.is_cuda() && (query.scalar_type() == at::kBFloat16 || query.scalar_type() == at::kHalf) && size <= 256 &&
-         size % 8 == 0;
+  if (!query.is_cuda() || !(query.scalar_type() == at::kBFloat16 || query.scalar_type() == at::kHalf) || size > 256 || size % 8 != 0)
+    return false;
+  const int capability = computeCapability(query.device());
+  return capability == 0 || capability >= 80;
 }
 
 /// `keyOffsets` int32 on the CPU, where each sequence's keys begin; of these it has `keyLengths` or, when undefined, all. Differentiable

@@ -94,6 +94,17 @@ const Libraries& libraries() {
   return libraries;
 }
 
+int queriedCapability(int ordinal) {
+  const auto& cuda = libraries();
+  if (!cuda.problem.empty()) return 0;
+  int device = 0, major = 0, minor = 0;
+  cuda.check(cuda.deviceGet(&device, ordinal), "cuDeviceGet");
+  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+  cuda.check(cuda.deviceGetAttribute(&major, 75, device), "cuDeviceGetAttribute");
+  cuda.check(cuda.deviceGetAttribute(&minor, 76, device), "cuDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
 /// The driver's functions work in the context of the calling thread. The engine's runtime shares the device's primary one, but a thread has
 /// it only after the runtime was called there, which a thread of backward need not have done.
 void ensureContext(int ordinal) {
@@ -112,13 +123,8 @@ class Module {
  public:
   explicit Module(int ordinal) {
     const auto& cuda = libraries();
-    int device = 0, major = 0, minor = 0;
-    cuda.check(cuda.deviceGet(&device, ordinal), "cuDeviceGet");
-    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-    cuda.check(cuda.deviceGetAttribute(&major, 75, device), "cuDeviceGetAttribute");
-    cuda.check(cuda.deviceGetAttribute(&minor, 76, device), "cuDeviceGetAttribute");
     // Code of this very device. A driver that is older than NVRTC cannot read its PTX.
-    const auto image = compiled("--gpu-architecture=sm_" + std::to_string(major) + std::to_string(minor));
+    const auto image = compiled("--gpu-architecture=sm_" + std::to_string(queriedCapability(ordinal)));
     cuda.check(cuda.moduleLoadData(&module_, image.data()), "cuModuleLoadData");
   }
 
@@ -193,6 +199,14 @@ using Target = void*;
 using Count = long long;
 
 }  // namespace
+
+int computeCapability(at::Device device) {
+  static std::map<int, int> capabilities;
+  const std::lock_guard<std::mutex> lock(mutex());
+  const auto [place, isNew] = capabilities.try_emplace(device.index());
+  if (isNew) place->second = queriedCapability(device.index());
+  return place->second;
+}
 
 bool hasGPUKernels(const at::Tensor& tensor) {
   if (!tensor.is_cuda() || !(tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16)) return false;

@@ -8,6 +8,9 @@ namespace graft {
 /// Where it is missing, a warning says so once, and plain operations are used.
 bool hasGPUKernels(const at::Tensor& tensor);
 
+/// The chip's compute capability, 90 for 9.0; 0 when the driver's library cannot be asked.
+int computeCapability(at::Device device);
+
 /// SwiGLU of contiguous `[rows, 2 · size]` into contiguous `[rows, size]`, and its gradient.
 void gpuSwiGLU(const at::Tensor& gateUp, const at::Tensor& output);
 void gpuSwiGLUBackward(const at::Tensor& gateUp, const at::Tensor& gradient, const at::Tensor& gateUpGradient);
