@@ -26,9 +26,13 @@ public enum Engine {
   /// Tensors alive in this process.
   public static var liveTensorCount: Int { Int(ct_live_handle_count()) }
 
+  /// CUDA devices that may be used; 0 until ``prepare(_:)`` has made one usable.
   public static var cudaDeviceCount: Int { Int(ct_cuda_device_count()) }
 
   /// Makes `device` usable: checks that the loaded library is the one that was compiled against, and loads CUDA.
+  ///
+  /// A program that uses a GPU calls this at its start: once the engine was asked about CUDA without it, which a backward pass on the
+  /// processor does, too, it has none for the rest of the process.
   ///
   /// - Throws: ``TorchError`` when the versions differ or the device is not there.
   public static func prepare(_ device: Device = .cpu) throws {

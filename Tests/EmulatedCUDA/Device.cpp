@@ -4,6 +4,10 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <atomic>
+#include <cstdlib>
+#include <utility>
+
 #include "DeviceMemory.h"
 #include "Driver.h"
 #include "Generator.h"
@@ -131,6 +135,12 @@ REGISTER_CUDA_HOOKS(CUDAHooks)
 
 const void* emulatedDeviceMemory(const void* address) {
   return emulated::memory::contains(address) ? emulated::memory::host(address) : nullptr;
+}
+
+int emulatedComputeCapability() {
+  static const char* const text = std::getenv("EMULATED_CUDA_CAPABILITY");
+  static const int capability = text ? std::atoi(text) : 90;
+  return capability;
 }
 
 void emulatedBeginWork() { emulated::transfers::beginWork(); }

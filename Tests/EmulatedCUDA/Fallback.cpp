@@ -5,6 +5,8 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include <set>
+
 #include "Generator.h"
 #include "HostView.h"
 #include "Transfers.h"
@@ -13,6 +15,25 @@ namespace emulated {
 namespace {
 
 using c10::IValue;
+
+/// Operators among whose operands a number of the CPU may be, a tensor without dimensions: those that go element by element.
+bool takesNumbersOfCPU(const std::string& name) {
+  const auto stem = [](std::string name) {
+    if (name.back() == '_') name.pop_back();
+    return name;
+  };
+  // Not every form of an operator has the tag.
+  static const std::set<std::string> names = [&] {
+    std::set<std::string> names{"aten::fill", "aten::index_put", "aten::_index_put_impl"};
+    auto& dispatcher = c10::Dispatcher::singleton();
+    for (const auto& each : dispatcher.getAllOpNames()) {
+      const auto operation = dispatcher.findOp(each);
+      if (operation && operation->hasSchema() && operation->hasTag(at::Tag::pointwise)) names.insert(stem(each.name));
+    }
+    return names;
+  }();
+  return names.count(stem(name)) > 0;
+}
 
 /// Operators whose indices may stay on the CPU, as CUDA's may.
 bool takesIndicesOfCPU(const std::string& name) {
@@ -76,7 +97,8 @@ class Call {
       if (isWritten) written_.emplace_back(tensor, view);
       return view;
     }
-    TORCH_CHECK(tensor.is_cpu() && !isWritten && (tensor.dim() == 0 || (argument == "indices" && takesIndicesOfCPU(name_))), name_,
+    const bool mayStay = tensor.dim() == 0 ? takesNumbersOfCPU(name_) : argument == "indices" && takesIndicesOfCPU(name_);
+    TORCH_CHECK(tensor.is_cpu() && !isWritten && mayStay, name_,
                 ": expected all tensors to be on the same device, but `", argument, "` ", tensor.sizes(), " is on ", tensor.device(),
                 " beside others on cuda:0");
     return tensor;

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <functional>
 
+#include "Driver.h"
 #include "HostView.h"
 #include "Transfers.h"
 
@@ -96,6 +97,7 @@ std::optional<int64_t> optionalCount(const c10::IValue& value) {
 
 void checkOperands(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& queryOffsets,
                    const at::Tensor& keyOffsets, double dropout) {
+  TORCH_CHECK(emulatedComputeCapability() >= 80, "FlashAttention only supports Ampere GPUs or newer.");
   TORCH_CHECK(queryOffsets.defined() && keyOffsets.defined(), "the emulated flash attention takes sequences by their offsets");
   TORCH_CHECK(dropout == 0, "the emulated flash attention has no dropout");
   checkNumbers("query", query, query);

@@ -32,9 +32,6 @@ enum CUResult {
   cudaIllegalAddress = 700,
 };
 
-/// The chip that is emulated: an H100.
-constexpr int computeCapability[] = {9, 0};
-
 /// What CUDA C++ has and C++ has not.
 constexpr const char* prelude = R"(
 #include <cmath>
@@ -144,8 +141,7 @@ EXPORTED int nvrtcCreateProgram(void** program, const char* source, const char*,
 
 EXPORTED int nvrtcCompileProgram(void* handle, int count, const char* const* options) {
   auto& program = *static_cast<Program*>(handle);
-  const std::string expected =
-      "--gpu-architecture=sm_" + std::to_string(computeCapability[0]) + std::to_string(computeCapability[1]);
+  const std::string expected = "--gpu-architecture=sm_" + std::to_string(emulatedComputeCapability());
   for (int i = 0; i < count; ++i)
     if (options[i] != expected && std::string(options[i]) != "--std=c++17") {
       program.log = std::string("the emulated NVRTC does not know ") + options[i];
@@ -184,7 +180,7 @@ EXPORTED int cuDeviceGet(int* device, int ordinal) {
 EXPORTED int cuDeviceGetAttribute(int* value, int attribute, int) {
   // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
   if (attribute != 75 && attribute != 76) return cudaInvalidValue;
-  *value = computeCapability[attribute - 75];
+  *value = attribute == 75 ? emulatedComputeCapability() / 10 : emulatedComputeCapability() % 10;
   return cudaSuccess;
 }
 
