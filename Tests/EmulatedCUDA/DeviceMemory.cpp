@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -16,6 +18,8 @@ namespace {
 /// What the device has, of which only what is used costs anything.
 constexpr size_t capacity = size_t{16} << 30;
 constexpr size_t alignment = 512;
+/// What new and freed memory is full of: as floats, NaN.
+constexpr unsigned char rubbish = 0xff;
 /// Freed stretches that are at least so large go back to the system.
 constexpr size_t returned = size_t{1} << 20;
 
@@ -31,15 +35,16 @@ class Arena {
 
   void* allocate(size_t bytes) {
     if (bytes == 0) return nullptr;
-    const size_t size = (bytes + alignment - 1) / alignment * alignment;
+    // At least one byte behind the numbers, which `free` looks at.
+    const size_t size = (bytes / alignment + 1) * alignment;
     const std::lock_guard<std::mutex> lock(mutex_);
     for (auto stretch = free_.begin(); stretch != free_.end(); ++stretch) {
       if (stretch->second < size) continue;
       const auto [offset, available] = *stretch;
       free_.erase(stretch);
       if (available > size) free_[offset + size] = available - size;
-      used_[offset] = size;
-      std::memset(host_ + offset, 0xff, size);
+      used_[offset] = {size, bytes};
+      std::memset(host_ + offset, rubbish, size);
       return device_ + offset;
     }
     TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory. Tried to allocate ", bytes, " bytes on the emulated device.");
@@ -50,9 +55,19 @@ class Arena {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto block = used_.find(static_cast<char*>(address) - device_);
     TORCH_INTERNAL_ASSERT(block != used_.end(), "memory that the emulated device did not give is freed");
-    auto [offset, size] = *block;
+    const size_t offset = block->first, bytes = block->second.bytes;
+    size_t size = block->second.size;
     used_.erase(block);
-    if (size >= returned) fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size);
+    for (size_t i = bytes; i < size; ++i) {
+      if (static_cast<unsigned char>(host_[offset + i]) == rubbish) continue;
+      // Freeing happens in destructors, which cannot throw.
+      std::fprintf(stderr, "emulated CUDA: byte %zu behind a tensor of %zu bytes was written\n", i - bytes, bytes);
+      std::abort();
+    }
+    if (size >= returned)
+      fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size);
+    else
+      std::memset(host_ + offset, rubbish, size);
     auto next = free_.lower_bound(offset);
     if (next != free_.end() && next->first == offset + size) {
       size += next->second;
@@ -81,8 +96,12 @@ class Arena {
   int file_ = -1;
   char *device_ = nullptr, *host_ = nullptr;
   std::mutex mutex_;
-  /// Offset and size of what is free and of what is not.
-  std::map<size_t, size_t> free_, used_;
+  struct Block {
+    size_t size, bytes;
+  };
+  /// Offset and size of what is free, and of what is not the bytes that were asked for, too.
+  std::map<size_t, size_t> free_;
+  std::map<size_t, Block> used_;
 };
 
 /// Never destroyed: tensors of other libraries may live longer.

@@ -10,15 +10,23 @@ import Torch
   "The same operations on a GPU", .serialized,
   .enabled(if: (try? Engine.prepare(.cuda)) != nil, "the engine finds no CUDA device on this machine"))
 struct CUDATests {
-  static let types: [DType] = [.float32, .bfloat16]
+  static let types: [DType] = [.float32, .bfloat16, .float16]
+
+  /// 8 and 11 bits; fp32 products on a GPU may be rounded to TF32, unless the engine is told otherwise, which it is not by default.
+  private func tolerance(_ dtype: DType) -> Double {
+    switch dtype {
+    case .bfloat16: 2e-2
+    case .float16: 4e-3
+    default: 1e-4
+    }
+  }
 
   /// Runs `body` on the GPU in `dtype` and on the CPU in fp32; compares what it gives and the gradients of the inputs.
   private func expectSame(
     _ inputs: [Tensor], _ dtype: DType, location: SourceLocation = #_sourceLocation,
     _ body: ([Tensor], Device) throws -> Tensor
   ) throws {
-    // bf16 has 8 bits; fp32 products on a GPU may be rounded to TF32, unless the engine is told otherwise, which it is not by default.
-    let tolerance = dtype == .bfloat16 ? 2e-2 : 1e-4
+    let tolerance = tolerance(dtype)
     func leaves(_ type: DType, _ device: Device) throws -> [Tensor] {
       try inputs.map {
         let leaf = try $0.to(dtype).to(type, device: device).copy()
@@ -64,10 +72,9 @@ struct CUDATests {
     }
   }
 
-  @Test("attention to a cache", arguments: types)
-  func cachedAttention(_ dtype: DType) throws {
+  @Test("attention to a cache, also in a window", arguments: types, [0, 9])
+  func cachedAttention(_ dtype: DType, _ window: Int) throws {
     try RandomState.seed(2)
-    let tolerance = dtype == .bfloat16 ? 2e-2 : 1e-4
     let (query, keys, values) = (
       try Tensor.normal([4, 6, 64]).to(dtype), try Tensor.normal([3, 40, 2, 64]).to(dtype),
       try Tensor.normal([3, 40, 2, 64]).to(dtype)
@@ -77,10 +84,10 @@ struct CUDATests {
       try Tensor.cachedAttention(
         query.to(type, device: device), keys: keys.to(type, device: device),
         values: values.to(type, device: device),
-        offsets: offsets, lengths: lengths, scale: 0.125, causal: true
+        offsets: offsets, lengths: lengths, scale: 0.125, causal: true, window: window
       ).to(device: .cpu)
     }
-    #expect(try relativeError(attended(dtype, .cuda), attended(.float32, .cpu), floor: 1) < tolerance)
+    #expect(try relativeError(attended(dtype, .cuda), attended(.float32, .cpu), floor: 1) < tolerance(dtype))
   }
 
   @Test("projection and cross-entropy", arguments: types)
@@ -96,7 +103,7 @@ struct CUDATests {
       weight: inputs[1].to(dtype, device: .cuda), labels: labels.to(device: .cuda))
     let rounded = try inputs.map { try $0.to(dtype).to(.float32) }
     let wanted = try rounded[0].linearCrossEntropyPerToken(weight: rounded[1], labels: labels)
-    #expect(try relativeError(losses.to(device: .cpu), wanted.losses) < (dtype == .bfloat16 ? 2e-2 : 1e-4))
+    #expect(try relativeError(losses.to(device: .cpu), wanted.losses) < tolerance(dtype))
     #expect(predictions.shape == wanted.predictions.shape)
   }
 
