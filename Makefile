@@ -59,7 +59,7 @@ endif
 	done
 
 emulation: engine ## run the tests of models and training on an emulated GPU, after `make test` or a build of the tests (Linux)
-	$(MAKE) -C Tests/EmulatedCUDA -j $$(nproc) torch="$(ENGINE)" build="$(dir $(EMULATED))"
+	$(MAKE) -C Tests/EmulatedCUDA -j $$(nproc) torch="$(ENGINE)" build="$(dir $(EMULATED))" check
 	$(WITH_ENGINE) LD_LIBRARY_PATH="$(EMULATED)" GRAFT_TEST_DEVICE=cuda \
 	  $(SWIFT) test -c release --no-parallel --skip-build $(EMULATED_TESTS)
 	@# A chip before Ampere, which has no flash attention.
