@@ -66,7 +66,8 @@ at::Tensor& copy(at::Tensor& self, const at::Tensor& source, bool isNonBlocking)
     if (isLate) {
       transfers::upload(source, self);
     } else {
-      transfers::synchronize();
+      // Of other memory than pinned, what is not waited for is taken at once all the same.
+      isNonBlocking ? transfers::beginWork() : transfers::synchronize();
       hostView(self).copy_(source);
     }
   } else if (isLate) {

@@ -91,12 +91,15 @@ at::Tensor flashAttention(const at::Tensor& query, const at::Tensor& key, const 
                           const at::Tensor& offsets, const at::Tensor& keyOffsets, const at::Tensor& keyLengths,
                           double scale, bool causal, int64_t window) {
   const auto largest = [](const at::Tensor& bounds) { return bounds.numel() > 1 ? at::diff(bounds).max().item<int64_t>() : 0; };
+  // In the order of the device's stream: every layer does this, and none needs to wait for it.
   const auto there = [&](const at::Tensor& tensor) {
-    return tensor.defined() ? std::optional<at::Tensor>(tensor.to(query.device())) : std::nullopt;
+    return tensor.defined() ? std::optional<at::Tensor>(tensor.to(query.device(), tensor.scalar_type(), /*non_blocking=*/true))
+                            : std::nullopt;
   };
+  const auto queryBounds = there(offsets), keyBounds = keyOffsets.is_same(offsets) ? queryBounds : there(keyOffsets);
   const auto before = window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt;
   const auto after = window > 0 && causal ? std::optional<int64_t>(0) : std::nullopt;
-  return std::get<0>(at::_flash_attention_forward(query, key, value, there(offsets), there(keyOffsets), largest(offsets),
+  return std::get<0>(at::_flash_attention_forward(query, key, value, queryBounds, keyBounds, largest(offsets),
                                                   largest(keyOffsets), 0, causal, false, scale, before, after, there(keyLengths)));
 }
 

@@ -107,7 +107,9 @@ void dequantizeRows(const QuantizedMatrix& m, int64_t firstRow, const at::Tensor
 
 /// The 16 values of a four-bit type, on the device of the codes.
 static at::Tensor valuesOf(const QuantizedMatrix& m) {
-  return at::tensor(at::ArrayRef<float>(m.encoding == Encoding::nf4 ? nf4Values : fp4Values, 16)).to(m.codes.device());
+  const auto values = at::tensor(at::ArrayRef<float>(m.encoding == Encoding::nf4 ? nf4Values : fp4Values, 16));
+  // In the order of the device's stream: nobody needs to wait for it.
+  return values.to(m.codes.device(), at::kFloat, /*non_blocking=*/true);
 }
 
 /// On other devices than the CPU.
