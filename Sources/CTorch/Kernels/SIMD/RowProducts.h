@@ -32,12 +32,19 @@ struct DotStep<c10::BFloat16> {
 
 /// Rows and vectors whose sums stay in registers together.
 #if GRAFT_VARIANT >= 2
-constexpr int64_t dotRows = 2, dotVectors = 8, dotRowsOfOne = 4;
+constexpr int64_t dotRows = 2, dotVectors = 8;
 #elif GRAFT_VARIANT == 1
-constexpr int64_t dotRows = 2, dotVectors = 2, dotRowsOfOne = 2;
+constexpr int64_t dotRows = 2, dotVectors = 2;
 #else
-constexpr int64_t dotRows = 1, dotVectors = 2, dotRowsOfOne = 1;
+constexpr int64_t dotRows = 1, dotVectors = 2;
 #endif
+
+/// Columns of several vectors, and rows, that are multiplied before the next columns: the vectors' stay in the first-level cache meanwhile.
+constexpr int64_t dotColumns = 1024, dotBlockRows = 16;
+
+/// How far ahead of its use the matrix is fetched: bytes for one vector, rows for several. The processor does so by itself, but not beyond
+/// the end of a page, and too late where each number is used several times.
+constexpr int64_t dotBytesAhead = 4096, dotRowsAhead = 2 * dotRows;
 
 /// The sum of each of 16 vectors, in the order of additions that `sum` has.
 GRAFT_INLINE Floats sumEach(const Floats* x) {
@@ -58,14 +65,18 @@ GRAFT_INLINE Floats sumEach(const Floats* x) {
          __builtin_shufflevector(c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
 }
 
-/// sums[v, r] += row r · vector v over one step, or over its first `count` numbers.
+/// sums[v, r] += row r · vector v over one step, or over its first `count` numbers. Fetches what lies `ahead` numbers behind the rows, where
+/// that is not 0.
 template <class T, int rows, int vectors, bool whole>
-GRAFT_INLINE void dotStep(Floats* sums, const T* matrix, int64_t matrixRow, const T* x, int64_t xRow, int64_t count) {
+GRAFT_INLINE void dotStep(Floats* sums, const T* matrix, int64_t matrixRow, const T* x, int64_t xRow, int64_t count,
+                          int64_t ahead) {
   using Step = DotStep<T>;
   typename Step::Vector row[rows];
 #pragma clang loop unroll(full)
-  for (int r = 0; r < rows; ++r)
+  for (int r = 0; r < rows; ++r) {
     row[r] = whole ? Step::at(matrix + r * matrixRow) : Step::first(matrix + r * matrixRow, count);
+    if (ahead != 0) __builtin_prefetch(matrix + r * matrixRow + ahead);
+  }
 #pragma clang loop unroll(full)
   for (int v = 0; v < vectors; ++v) {
     const auto vector = whole ? Step::at(x + v * xRow) : Step::first(x + v * xRow, count);
@@ -74,16 +85,25 @@ GRAFT_INLINE void dotStep(Floats* sums, const T* matrix, int64_t matrixRow, cons
   }
 }
 
-/// to[v, r] = row r · vector v. However many rows and vectors are taken together, each sum is the same to the bit.
+/// kept[v, r] += row r · vector v over `depth` numbers.
 template <class T, int rows, int vectors>
-GRAFT_INLINE void dotTile(const T* matrix, int64_t matrixRow, const T* x, int64_t xRow, int64_t depth, float* to,
-                          int64_t toRow) {
+GRAFT_INLINE void dotColumnsOf(const T* matrix, int64_t matrixRow, const T* x, int64_t xRow, int64_t depth, int64_t ahead,
+                               Floats* kept) {
   constexpr int64_t width = DotStep<T>::width;
-  Floats sums[rows * vectors] = {};
+  Floats sums[rows * vectors];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows * vectors; ++i) sums[i] = kept[i];
   int64_t k = 0;
   for (; k + width <= depth; k += width)
-    dotStep<T, rows, vectors, true>(sums, matrix + k, matrixRow, x + k, xRow, width);
-  if (k < depth) dotStep<T, rows, vectors, false>(sums, matrix + k, matrixRow, x + k, xRow, depth - k);
+    dotStep<T, rows, vectors, true>(sums, matrix + k, matrixRow, x + k, xRow, width, ahead);
+  if (k < depth) dotStep<T, rows, vectors, false>(sums, matrix + k, matrixRow, x + k, xRow, depth - k, 0);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows * vectors; ++i) kept[i] = sums[i];
+}
+
+/// to[v, r] = the sum of sums[v, r].
+template <int rows, int vectors>
+GRAFT_INLINE void storeSums(const Floats* sums, float* to, int64_t toRow) {
   if constexpr (rows * vectors == lanes) {
     float each[lanes];
     store(each, sumEach(sums));
@@ -97,42 +117,73 @@ GRAFT_INLINE void dotTile(const T* matrix, int64_t matrixRow, const T* x, int64_
   }
 }
 
-template <class T, int rows>
-inline void dotRowBlock(const T* matrix, int64_t matrixRow, const T* x, int64_t xRow, int64_t vectors, int64_t depth,
-                        float* to, int64_t toRow) {
-  for (int64_t v = 0; v < vectors; v += dotVectors, x += dotVectors * xRow, to += dotVectors * toRow) {
-    switch (vectors - v < dotVectors ? vectors - v : dotVectors) {
-#define GRAFT_VECTORS(count)                                                       \
-  case count:                                                                      \
-    dotTile<T, rows, count>(matrix, matrixRow, x, xRow, depth, to, toRow); \
-    break;
-      GRAFT_VECTORS(1)
-      GRAFT_VECTORS(2)
-#if GRAFT_VARIANT >= 2
-      GRAFT_VECTORS(3)
-      GRAFT_VECTORS(4)
-      GRAFT_VECTORS(5)
-      GRAFT_VECTORS(6)
-      GRAFT_VECTORS(7)
-      GRAFT_VECTORS(8)
-#endif
-#undef GRAFT_VECTORS
-    }
+/// Calls `body` with the place of each tile of rows and, as a constant, their number.
+template <class Body>
+GRAFT_INLINE void forRowTiles(int64_t rows, const Body& body) {
+  int64_t row = 0;
+  for (; row + dotRows <= rows; row += dotRows) body(row, std::integral_constant<int, dotRows>());
+  for (; row < rows; ++row) body(row, std::integral_constant<int, 1>());
+}
+
+/// to[v, r] = row r · vector v, for at most dotBlockRows rows. However many rows and vectors are taken together, each sum is the same to the
+/// bit.
+template <class T, int vectors>
+inline void dotBlock(const T* matrix, int64_t matrixRow, int64_t rows, const T* x, int64_t xRow, int64_t depth,
+                     int64_t ahead, float* to, int64_t toRow) {
+  if (depth <= dotColumns) {
+    forRowTiles(rows, [&](int64_t row, auto count) {
+      Floats sums[count * vectors] = {};
+      dotColumnsOf<T, count, vectors>(matrix + row * matrixRow, matrixRow, x, xRow, depth, ahead, sums);
+      storeSums<count, vectors>(sums, to + row, toRow);
+    });
+    return;
   }
+  Floats sums[dotBlockRows * vectors] = {};
+  for (int64_t column = 0; column < depth; column += dotColumns)
+    forRowTiles(rows, [&](int64_t row, auto count) {
+      dotColumnsOf<T, count, vectors>(matrix + row * matrixRow + column, matrixRow, x + column, xRow,
+                                      depth - column < dotColumns ? depth - column : dotColumns, ahead,
+                                      sums + row * vectors);
+    });
+  forRowTiles(rows, [&](int64_t row, auto count) { storeSums<count, vectors>(sums + row * vectors, to + row, toRow); });
 }
 
 /// to[v, r] = row r of the matrix · vector v, for `rows` rows of `depth` numbers and `vectors` vectors.
 template <class T>
 inline void rowProducts(const T* matrix, int64_t matrixRow, int64_t rows, const T* x, int64_t xRow, int64_t vectors,
                         int64_t depth, float* to, int64_t toRow) {
-  int64_t row = 0;
   if (vectors == 1) {
-    for (; row + dotRowsOfOne <= rows; row += dotRowsOfOne)
-      dotTile<T, dotRowsOfOne, 1>(matrix + row * matrixRow, matrixRow, x, xRow, depth, to + row, toRow);
-  } else {
-    for (; row + dotRows <= rows; row += dotRows)
-      dotRowBlock<T, dotRows>(matrix + row * matrixRow, matrixRow, x, xRow, vectors, depth, to + row, toRow);
+    for (int64_t row = 0; row < rows; ++row) {
+      Floats sums = {};
+      dotColumnsOf<T, 1, 1>(matrix + row * matrixRow, matrixRow, x, xRow, depth, dotBytesAhead / sizeof(T), &sums);
+      to[row] = sum(sums);
+    }
+    return;
   }
-  for (; row < rows; ++row)
-    dotRowBlock<T, 1>(matrix + row * matrixRow, matrixRow, x, xRow, vectors, depth, to + row, toRow);
+  for (int64_t row = 0; row < rows; row += dotBlockRows) {
+    const T* from = matrix + row * matrixRow;
+    const int64_t count = rows - row < dotBlockRows ? rows - row : dotBlockRows;
+    int64_t ahead = dotRowsAhead * matrixRow;
+    for (int64_t v = 0; v < vectors; v += dotVectors, ahead = 0) {
+      const T* vector = x + v * xRow;
+      float* result = to + v * toRow + row;
+      switch (vectors - v < dotVectors ? vectors - v : dotVectors) {
+#define GRAFT_VECTORS(number)                                                                   \
+  case number:                                                                                  \
+    dotBlock<T, number>(from, matrixRow, count, vector, xRow, depth, ahead, result, toRow); \
+    break;
+        GRAFT_VECTORS(1)
+        GRAFT_VECTORS(2)
+#if GRAFT_VARIANT >= 2
+        GRAFT_VECTORS(3)
+        GRAFT_VECTORS(4)
+        GRAFT_VECTORS(5)
+        GRAFT_VECTORS(6)
+        GRAFT_VECTORS(7)
+        GRAFT_VECTORS(8)
+#endif
+#undef GRAFT_VECTORS
+      }
+    }
+  }
 }
