@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../../Sources/CTorch/Kernels/FewRowsLinear.h"
 #include "../../Sources/CTorch/Kernels/Kernels.h"
 #include "../../Sources/CTorch/Kernels/MatrixProduct.h"
 #include "../../Sources/CTorch/Kernels/SIMD/Variant.h"
@@ -359,12 +360,68 @@ static void decoding() {
     const Function twin = [=](const Tensors& x) -> Tensors {
       return {graft::decoderLayerStepTwin(x[0], layer(x), {x[11], x[12], sizes.lengths.data()}, cosines, sines), x[11], x[12]};
     };
-    agree("decoder step", kernel, twin,
-          {at::randn({n, sizes.hidden}), at::rand({sizes.hidden}) + 0.5, at::rand({sizes.hidden}) + 0.5,
-           weight(columns, sizes.hidden), at::randn({columns}), weight(sizes.hidden, sizes.heads * head), at::randn({sizes.hidden}),
-           weight(2 * sizes.size, sizes.hidden), at::randn({2 * sizes.size}), weight(sizes.hidden, sizes.size),
-           at::randn({sizes.hidden}), at::randn({n, 1200, sizes.keyHeads, head}), at::randn({n, 1200, sizes.keyHeads, head})},
-          {});
+    const Function ofPacked = [=](const Tensors& x) -> Tensors {
+      auto weights = layer(x);
+      std::vector<graft::PackedMatrix> matrices;
+      matrices.reserve(4);
+      const auto packed = [&](const Tensor& weight) -> const graft::PackedMatrix* {
+        if (weight.scalar_type() != at::kBFloat16) return nullptr;
+        const auto matrix = graft::pack(weight);
+        return matrix ? &matrices.emplace_back(*matrix) : nullptr;
+      };
+      weights.packed = {packed(x[3]), packed(x[5]), packed(x[7]), packed(x[9])};
+      return {graft::decoderLayerStep(x[0], weights, {x[11], x[12], sizes.lengths.data()}, cosines, sines), x[11], x[12]};
+    };
+    const Tensors inputs{at::randn({n, sizes.hidden}), at::rand({sizes.hidden}) + 0.5, at::rand({sizes.hidden}) + 0.5,
+                         weight(columns, sizes.hidden), at::randn({columns}), weight(sizes.hidden, sizes.heads * head),
+                         at::randn({sizes.hidden}), weight(2 * sizes.size, sizes.hidden), at::randn({2 * sizes.size}),
+                         weight(sizes.hidden, sizes.size), at::randn({sizes.hidden}),
+                         at::randn({n, 1200, sizes.keyHeads, head}), at::randn({n, 1200, sizes.keyHeads, head})};
+    agree("decoder step", kernel, twin, inputs, {});
+    agree("decoder step, packed weights", ofPacked, twin, inputs, {});
+  }
+}
+
+/// Packed matrices are unpacked to the bit, whatever their numbers are; products with them are those with the matrix: to the bit where
+/// a row has no exceptions, else within the rounding of its sum.
+static void packing() {
+  const auto check = [](bool isRight, const char* what, int64_t rows, int64_t columns) {
+    ++comparisons;
+    if (!isRight) ++failures, std::printf("packing, %lld x %lld: %s\n", (long long)rows, (long long)columns, what);
+  };
+  for (int wanted = 3; wanted >= 0; --wanted) {
+    const auto variant = static_cast<graft::Variant>(wanted);
+    if (graft::setVariant(variant) != variant) continue;
+    for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 64}, {5, 128}, {70, 576}, {131, 896}, {33, 4864}}) {
+      auto numbers = at::randn({rows, columns}).to(at::kBFloat16);
+      numbers.narrow(1, 3, 2).zero_().neg_();
+      auto plain = numbers.clone();
+      const auto largest = plain.abs().amax(1, true).to(at::kFloat);
+      plain.masked_fill_(plain.to(at::kFloat).abs() < largest * std::pow(2.0, -13), 0.25);
+      auto odd = numbers.clone();
+      odd[0][7] = 1e-39;  // without an exponent
+      odd[rows / 2][columns - 1] = 1e-30;
+      odd[rows - 1][0] = -3e-20;
+      for (const auto& matrix : {plain, odd}) {
+        const bool isPlain = matrix.is_same(plain);
+        const auto packed = graft::pack(matrix);
+        // One row of 64 has more exceptions than are taken.
+        check(packed.has_value() || (!isPlain && rows == 1), "not packed", rows, columns);
+        if (!packed) continue;
+        check(at::equal(graft::unpack(*packed).view(at::kShort), matrix.view(at::kShort)), "unpacked to others", rows, columns);
+        check((packed->exceptions.numel() > rows + 1) == !isPlain, "exceptions", rows, columns);
+        for (const int64_t vectors : {1, 2, 7, 8, 13, 47}) {
+          const auto x = at::randn({vectors, columns}).to(at::kBFloat16), bias = at::randn({rows}).to(at::kBFloat16);
+          const auto expected = graft::fewRowsLinear(x, matrix, bias), found = graft::fewRowsLinear(x, matrix, bias, &*packed);
+          const auto reference = at::linear(x.to(at::kDouble), matrix.to(at::kDouble), bias.to(at::kDouble));
+          check(isPlain ? at::equal(found, expected) : distance(found, reference) <= 1.01 * distance(expected, reference),
+                "product", rows, columns);
+        }
+      }
+    }
+    const auto wide = at::randn({64, 256}).to(at::kBFloat16) * at::exp(20 * at::randn({64, 256})).to(at::kBFloat16);
+    check(!graft::pack(wide).has_value(), "packed with too many exceptions", 64, 256);
+    check(!graft::pack(wide.narrow(1, 0, 96)).has_value(), "packed without whole groups", 64, 96);
   }
 }
 
@@ -531,6 +588,7 @@ int main() {
   gpuKernels();
   lora();
   decoding();
+  packing();
   quantizedProducts();
   deepProducts();
   byteProducts();

@@ -1,6 +1,6 @@
 // The decoding of a token: layers of SmolLM2's and the 0.5B model's shape by single operations over `at::linear`, over the kernel of few
-// rows, and by the kernel of whole layers, for one and for eight sequences. Wall time, medians, beside the rate at which
-// this machine's memory can be read: that rate is the ceiling.
+// rows, and by the kernel of whole layers, of weights as they are and packed, for one and for eight sequences. Wall time, medians, beside
+// the rate at which this machine's memory can be read: that rate is the ceiling of weights as they are.
 
 #include <ATen/Parallel.h>
 #include <torch/torch.h>
@@ -50,7 +50,7 @@ static double readRate(const std::vector<graft::DecoderLayerWeights>& layers) {
   const double time = median(7, [&] {
     for (const auto& matrix : matrices) {
       const auto* words = static_cast<const uint64_t*>(matrix.data_ptr());
-      constexpr int64_t piece = 16 << 10;
+      constexpr int64_t piece = 128 << 10;
       graft::parallelTasks(static_cast<int64_t>(matrix.nbytes()) / 8 / piece, [&](int64_t task, int64_t) {
         uint64_t sums[16] = {};
         for (int64_t i = task * piece; i < (task + 1) * piece; i += 16)
@@ -112,6 +112,21 @@ static void decode(const Shape& shape, int64_t sequences, int32_t length) {
       state = graft::decoderLayerStep(state, layers[i], {keys[i], values[i], lengths.data()}, cosines, sines);
     return few(state, head, Tensor());
   };
+  std::vector<graft::PackedMatrix> packedWeights;
+  packedWeights.reserve(4 * layers.size() + 1);
+  auto packedLayers = layers;
+  if (graft::hasPackedProducts()) {
+    const auto packed = [&](const Tensor& weight) { return &packedWeights.emplace_back(*graft::pack(weight)); };
+    for (auto& layer : packedLayers)
+      layer.packed = {packed(layer.queryKeyValue), packed(layer.output), packed(layer.gateUp), packed(layer.down)};
+    packed(head);
+  }
+  const auto wholePacked = [&] {
+    Tensor state = x;
+    for (size_t i = 0; i < layers.size(); ++i)
+      state = graft::decoderLayerStep(state, packedLayers[i], {keys[i], values[i], lengths.data()}, cosines, sines);
+    return graft::fewRowsLinear(state, head, Tensor(), packedWeights.empty() ? nullptr : &packedWeights.back());
+  };
   double bytes = static_cast<double>(head.nbytes());
   for (const auto& layer : layers)
     bytes += static_cast<double>(layer.queryKeyValue.nbytes() + layer.output.nbytes() + layer.gateUp.nbytes() + layer.down.nbytes());
@@ -125,11 +140,7 @@ static void decode(const Shape& shape, int64_t sequences, int32_t length) {
   report("at::linear, single operations", median(7, [&] { single(plain); }));
   report("few rows, single operations", median(15, [&] { single(few); }));
   report("whole layers", median(15, [&] { whole(); }));
-  report("whole layers, without the head", median(15, [&] {
-    Tensor state = x;
-    for (size_t i = 0; i < layers.size(); ++i)
-      state = graft::decoderLayerStep(state, layers[i], {keys[i], values[i], lengths.data()}, cosines, sines);
-  }));
+  report("whole layers of packed weights", median(15, [&] { wholePacked(); }));
 }
 
 int main(int count, char** arguments) {

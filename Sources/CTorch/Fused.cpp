@@ -1,6 +1,7 @@
 // The fused operations of Kernels/ behind the C interface.
 
 #include "Bridge.h"
+#include "Kernels/FewRowsLinear.h"
 #include "Kernels/DynamicMap.h"
 #include "Kernels/Kernels.h"
 
@@ -80,11 +81,41 @@ CTTensor *ct_lora_linear(
   });
 }
 
+static PackedMatrix borrow(const CTPackedMatrix &matrix) {
+  return {matrix.rows, matrix.columns, borrow_or_undefined(matrix.bytes), borrow_or_undefined(matrix.bases),
+          borrow_or_undefined(matrix.exceptions)};
+}
+
+bool ct_has_packed_products(void) { return hasPackedProducts(); }
+
+int ct_pack(CTTensor *weight, CTPackedMatrix *result) {
+  return status([&] {
+    *result = {};
+    if (const auto packed = pack(borrow(weight)))
+      *result = {packed->rows, packed->columns, hand_out(packed->bytes), hand_out(packed->bases), hand_out(packed->exceptions)};
+  });
+}
+
+CTTensor *ct_unpack(const CTPackedMatrix *matrix) {
+  return tensor_or_null([&] { return unpack(borrow(*matrix)); });
+}
+
+int ct_packed_linear(
+    CTTensor *x, CTTensor *weight, const CTPackedMatrix *packed, CTTensor *bias, CTTensor **result) {
+  return status([&] {
+    const auto input = borrow(x), matrix = borrow(weight), added = borrow_or_undefined(bias);
+    const auto numbers = borrow(*packed);
+    *result = !at::GradMode::is_enabled() && hasFewRowsKernel(input, matrix, added)
+                  ? hand_out(fewRowsLinear(input, matrix, added, &numbers))
+                  : nullptr;
+  });
+}
+
 int ct_decoder_layer_step(
     CTTensor *x, const CTDecoderLayer *layer, CTTensor *keys, CTTensor *values, const int32_t *lengths, int32_t count,
     CTTensor *cosines, CTTensor *sines, CTTensor **result) {
   return status([&] {
-    const DecoderLayerWeights weights{
+    DecoderLayerWeights weights{
         borrow(layer->input_norm),
         borrow(layer->attention_norm),
         borrow(layer->query_key_value),
@@ -99,7 +130,18 @@ int ct_decoder_layer_step(
         layer->attention_epsilon,
         layer->scale,
         layer->key_heads,
-        layer->window};
+        layer->window,
+        {}};
+    const CTPackedMatrix *const parts[] = {
+        &layer->packed_query_key_value, &layer->packed_output, &layer->packed_gate_up, &layer->packed_down};
+    const PackedMatrix **const packed[] = {
+        &weights.packed.queryKeyValue, &weights.packed.output, &weights.packed.gateUp, &weights.packed.down};
+    PackedMatrix matrices[4];
+    for (int i = 0; i < 4; ++i) {
+      if (parts[i]->bytes == nullptr) continue;
+      matrices[i] = borrow(*parts[i]);
+      *packed[i] = &matrices[i];
+    }
     const DecoderLayerCache cache{borrow(keys), borrow(values), lengths};
     const auto input = borrow(x), cosine = borrow(cosines);
     TORCH_CHECK(input.size(0) == count, "a decoder's layer: ", input.size(0), " tokens and ", count, " lengths");

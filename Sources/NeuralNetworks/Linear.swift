@@ -35,16 +35,26 @@ public final class Linear: Module {
 
   /// `[…, in]` → `[…, out]`, without adapters.
   public func base(_ input: Tensor) throws -> Tensor {
-    try weight.linear(input, bias: bias?.value(like: input))
+    if packing.matrix != nil, let matrix = weight.parameter?.value, let packed = packing.copy(of: matrix),
+      let output = try packed.linear(input, bias: bias?.value(like: input))
+    {
+      return output
+    }
+    return try weight.linear(input, bias: bias?.value(like: input))
   }
 
+  /// The weight in fewer bytes, for generation.
+  private var packing = Packing()
+
   /// The weight and bias when they are all there is to the layer: dense, frozen, without adapters.
-  package var plain: (weight: Tensor, bias: Tensor?)? {
+  package var plain: PlainProjection? {
     guard adapters.isEmpty, let matrix = weight.parameter?.value, !matrix.requiresGradient,
       bias.map({ !$0.value.requiresGradient }) ?? true
     else { return nil }
-    return (matrix, bias?.value)
+    return PlainProjection(weight: matrix, bias: bias?.value, packed: packing.copy(of: matrix))
   }
+
+  package func pack(_ matrix: PackedMatrix) { packing.matrix = matrix }
 
   /// W x + scale · B A dropout(x) without the bias and without adapters, for `[T, in]`.
   package func product(_ input: Tensor, adding update: LowRankUpdate) throws -> Tensor {
@@ -76,6 +86,8 @@ public final class Linear: Module {
       + (weight is GGUFWeight ? ", weight=\(weight.quantized?.encoding.rawValue ?? "")" : "")
   }
 }
+
+extension Linear: PackableWeight {}
 
 /// Something trainable around a frozen linear layer.
 ///

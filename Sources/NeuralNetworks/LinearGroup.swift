@@ -11,6 +11,8 @@ import Torch
 public final class LinearGroup {
   private let layers: [Linear]
   private var stacked: Stacked?
+  /// The weight of all layers in fewer bytes, for generation.
+  private var packing = Packing()
 
   private struct Stacked {
     let weight: LowRankProduct.Weight  // [Σ out, in]
@@ -65,12 +67,14 @@ public final class LinearGroup {
   }
 
   /// The weight of all layers in one, and their bias, when that is all there is to them: dense, frozen, without adapters.
-  package var plain: (weight: Tensor, bias: Tensor?)? {
+  package var plain: PlainProjection? {
     guard let stacked, case .dense(let weight) = stacked.weight, layers.allSatisfy(\.adapters.isEmpty),
       isIntact(stacked)
     else { return nil }
-    return (weight, stacked.bias)
+    return PlainProjection(weight: weight, bias: stacked.bias, packed: packing.copy(of: weight))
   }
+
+  package func pack(_ matrix: PackedMatrix) { packing.matrix = matrix }
 
   private func isIntact(_ stacked: Stacked) -> Bool {
     zip(layers, stacked.weights).allSatisfy { Self.held($0.weight) === $1 && !$1.requiresGradient }
@@ -81,3 +85,5 @@ public final class LinearGroup {
     storage.quantized?.codes ?? storage.parameter?.value
   }
 }
+
+extension LinearGroup: PackableWeight {}

@@ -3,8 +3,7 @@ import CTorch
 /// The weights of a decoder's layer as Llama shaped it, frozen, dense and without adapters: what one kernel computes when a single token of
 /// each sequence is new. Its formula stands in Sources/CTorch/Kernels/DecoderStep.cpp.
 package struct DecoderLayerWeights {
-  /// `[out, in]`, and `[out]`.
-  package typealias Projection = (weight: Tensor, bias: Tensor?)
+  package typealias Projection = PlainProjection
   /// `[hidden]`, and the ε beside the mean square.
   package typealias Norm = (weight: Tensor, epsilon: Double)
 
@@ -59,7 +58,9 @@ extension Tensor {
       gate_up_bias: layer.gateUp.bias?.handle, down: layer.down.weight.handle,
       down_bias: layer.down.bias?.handle, input_epsilon: layer.inputNorm.epsilon,
       attention_epsilon: layer.attentionNorm.epsilon, scale: layer.scale, key_heads: Int64(layer.keyHeads),
-      window: Int64(layer.window))
+      window: Int64(layer.window), packed_query_key_value: layer.queryKeyValue.engineValue,
+      packed_output: layer.output.engineValue, packed_gate_up: layer.gateUp.engineValue,
+      packed_down: layer.down.engineValue)
     try withExtendedLifetime(layer) {
       try checkedStatus("decoder layer", keys, values, cosines) {
         ct_decoder_layer_step(

@@ -81,6 +81,53 @@ import Torch
     for row in 0..<4 { #expect(try logits([row]) == [together[row]]) }
   }
 
+  @Test(
+    "packed weights give the same logits, to the bit, until they are others",
+    .enabled(if: PackedMatrix.isSupported, "this processor multiplies no packed weights"))
+  func packedWeights() throws {
+    let model = try model(.bfloat16)
+    for (_, parameter) in model.namedParameters() where parameter.shape.count == 2 {
+      // A few powers of two apart, so that no number is an exception, whose product would be added last.
+      parameter.value = try (parameter.value.to(.float32) * 64).to(.int8).to(.bfloat16) / 64
+    }
+    try model.model.optimizeLayout()
+    func logits() throws -> [[Double]] {
+      let cache = model.makeCache(sequenceCount: 3)
+      return try (0..<4).map { step in
+        let input = try ModelInput(continuation[..<3].map { [$0[step]] }, cache: cache)
+        return try withoutGradient { try model.nextTokenLogits(input).doubles() }
+      }
+    }
+    func pack() throws -> Int {
+      try model.packableWeights.reduce(0) { count, weight in
+        let plain = try #require(weight.plain)
+        guard plain.packed == nil, let matrix = try PackedMatrix(plain.weight) else { return count }
+        #expect(matrix.byteCount < plain.weight.byteCount * 4 / 5)
+        #expect(try matrix.unpacked().doubles() == plain.weight.doubles())
+        weight.pack(matrix)
+        return count + 1
+      }
+    }
+    let before = try logits()
+    // Of each layer the three matrices with columns of whole groups, and the head.
+    #expect(try pack() == 7)
+    #expect(try logits() == before)
+    #expect(try pack() == 0)
+
+    let output = model.model.layers[0].selfAttn.oProj
+    try output.weight.parameter?.value.copyInPlace(output.weight.dense() * 2)
+    #expect(output.plain?.packed == nil)
+    try model.lmHead.weight.replace(with: model.lmHead.weight.dense() * -1)
+    #expect(model.lmHead.plain?.packed == nil)
+    let changed = try logits()
+    #expect(changed != before)
+    #expect(try pack() == 2)
+    #expect(try logits() == changed)
+
+    try model.lmHead.weight.parameter?.setTrainable(true)
+    #expect(model.packableWeights.isEmpty)
+  }
+
   @Test("the kernel leaves layers alone that something is put around, and several tokens")
   func conditions() throws {
     let model = try model(.float32)

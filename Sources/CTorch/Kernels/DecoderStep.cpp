@@ -14,7 +14,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -39,6 +41,7 @@ struct DecoderStepProblem {
   struct Projection {
     const T *weight, *bias;  // bias may be null
     int64_t row;             // distance between rows of the weight
+    PackedRows packed;
   };
   Projection queryKeyValue, output, gateUp, down;
   const T *inputNorm, *attentionNorm;
@@ -90,8 +93,10 @@ int64_t headsOf(const DecoderLayerWeights& layer, const DecoderLayerCache& cache
 }
 
 template <class T>
-typename DecoderStepProblem<T>::Projection projection(const at::Tensor& weight, const at::Tensor& bias) {
-  return {constData<T>(weight), bias.defined() ? constData<T>(bias) : nullptr, weight.stride(0)};
+typename DecoderStepProblem<T>::Projection projection(const at::Tensor& weight, const at::Tensor& bias,
+                                                      const PackedMatrix* packed) {
+  return {constData<T>(weight), bias.defined() ? constData<T>(bias) : nullptr, weight.stride(0),
+          packed == nullptr ? PackedRows() : PackedRows(*packed)};
 }
 
 /// The parts of the keys that the new tokens see, the new ones included.
@@ -113,10 +118,10 @@ template <class T, class Dispatch>
 at::Tensor run(const at::Tensor& x, const DecoderLayerWeights& layer, const DecoderLayerCache& cache,
                const at::Tensor& cosines, const at::Tensor& sines, const Dispatch& dispatch) {
   DecoderStepProblem<T> problem;
-  problem.queryKeyValue = projection<T>(layer.queryKeyValue, layer.queryKeyValueBias);
-  problem.output = projection<T>(layer.output, layer.outputBias);
-  problem.gateUp = projection<T>(layer.gateUp, layer.gateUpBias);
-  problem.down = projection<T>(layer.down, layer.downBias);
+  problem.queryKeyValue = projection<T>(layer.queryKeyValue, layer.queryKeyValueBias, layer.packed.queryKeyValue);
+  problem.output = projection<T>(layer.output, layer.outputBias, layer.packed.output);
+  problem.gateUp = projection<T>(layer.gateUp, layer.gateUpBias, layer.packed.gateUp);
+  problem.down = projection<T>(layer.down, layer.downBias, layer.packed.down);
   problem.inputNorm = constData<T>(layer.inputNorm);
   problem.attentionNorm = constData<T>(layer.attentionNorm);
   problem.inputEpsilon = layer.inputEpsilon;
@@ -178,6 +183,10 @@ bool isMatrix(const at::Tensor& weight, const at::Tensor& bias, int64_t rows, in
          (!bias.defined() || (bias.scalar_type() == dtype && bias.is_contiguous() && bias.numel() == rows));
 }
 
+bool isPacked(const PackedMatrix* packed, int64_t rows, int64_t columns) {
+  return packed == nullptr || (packed->rows == rows && packed->columns == columns);
+}
+
 bool isNorm(const at::Tensor& weight, int64_t size, at::ScalarType dtype) {
   return weight.scalar_type() == dtype && weight.is_contiguous() && weight.numel() == size;
 }
@@ -200,6 +209,8 @@ bool hasDecoderStepKernel(const at::Tensor& x, const DecoderLayerWeights& layer,
   const int64_t columns = layer.queryKeyValue.size(0), headColumns = columns - 2 * layer.keyHeads * headSize;
   return n > 0 && n <= (dtype == at::kFloat ? 8 : mostRows) && hidden % 16 == 0 && size % 16 == 0 && headSize % 32 == 0 &&
          headSize <= 256 && headColumns > 0 && headColumns % (layer.keyHeads * headSize) == 0 &&
+         isPacked(layer.packed.queryKeyValue, columns, hidden) && isPacked(layer.packed.output, hidden, headColumns) &&
+         isPacked(layer.packed.gateUp, 2 * size, hidden) && isPacked(layer.packed.down, hidden, size) &&
          isMatrix(layer.queryKeyValue, layer.queryKeyValueBias, columns, hidden, dtype) &&
          isMatrix(layer.output, layer.outputBias, hidden, headColumns, dtype) &&
          isMatrix(layer.gateUp, layer.gateUpBias, 2 * size, hidden, dtype) &&

@@ -4,13 +4,15 @@
 #include "RotaryEmbeddingLoops.h"
 #include "SIMD/RowProducts.h"
 
+#include "SIMD/PackedRowProducts.h"
+
 /// Sums of `count` ≤ rowBlock rows from `first` on with all inputs into `sums` [N, rowBlock], with the bias, rounded as a tensor of T
 /// would be.
 template <class T>
 inline void project(const typename DecoderStepProblem<T>::Projection& projection, int64_t first, int64_t count,
                     const T* input, int64_t inputSize, int64_t sequences, float* sums) {
-  rowProducts(projection.weight + first * projection.row, projection.row, count, input, inputSize, sequences, inputSize,
-              sums, rowBlock);
+  rowProducts(projection.weight, projection.row, projection.packed, first, count, input, inputSize, sequences, inputSize, sums,
+              rowBlock);
   for (int64_t n = 0; n < sequences; ++n)
     for (int64_t i = 0; i < count; i += lanes) {
       Floats value = load(sums + n * rowBlock + i);
@@ -54,7 +56,8 @@ void attendPart(const DecoderStepProblem<T>& problem, int64_t index, const Decod
   rotateRows(scratch.query, 0, 0, 1, group, size, cosines, sines, size, false);
 
   const int64_t count = part.end - part.begin, padded = (count + lanes - 1) / lanes * lanes;
-  rowProducts(keys + part.begin * row, row, count, scratch.query, size, group, size, scratch.scores, keysPerPart);
+  rowProducts(DenseRows<T>{keys + part.begin * row, row}, count, scratch.query, size, group, size, scratch.scores,
+              keysPerPart);
   const Floats toLog2 = splat(problem.scale * log2e);
   for (int64_t head = 0; head < group; ++head) {
     float* const scores = scratch.scores + head * keysPerPart;

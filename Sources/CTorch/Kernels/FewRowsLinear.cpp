@@ -5,6 +5,9 @@
 
 #include "FewRowsLinear.h"
 
+#include <bit>
+#include <type_traits>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -22,6 +25,7 @@ struct FewRowsProblem {
   const T *x, *weight, *bias;  // bias may be null
   int64_t weightRow, rows, inputs, outputs;
   T* y;
+  PackedRows packed;
 };
 
 }  // namespace graft
@@ -36,7 +40,7 @@ template <class T>
 FewRowsProblem<T> problemOf(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, at::Tensor& y) {
   return {constData<T>(x), constData<T>(weight), bias.defined() ? constData<T>(bias) : nullptr,
           weight.stride(0),      x.size(0),                  x.size(1),
-          weight.size(0),        y.data_ptr<T>()};
+          weight.size(0),        y.data_ptr<T>(),            {}};
 }
 
 }  // namespace
@@ -50,9 +54,12 @@ bool hasFewRowsKernel(const at::Tensor& x, const at::Tensor& weight, const at::T
          (!bias.defined() || (bias.scalar_type() == dtype && bias.dim() == 1 && bias.size(0) == weight.size(0)));
 }
 
-at::Tensor fewRowsLinear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor fewRowsLinear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                         const PackedMatrix* packed) {
   TORCH_CHECK(hasFewRowsKernel(input, weight, bias), "linear layer: an input ", input.sizes(), " and a weight ",
               weight.sizes(), " are no case for the kernel of few rows");
+  TORCH_CHECK(packed == nullptr || (packed->rows == weight.size(0) && packed->columns == weight.size(1)),
+              "linear layer: a weight ", weight.sizes(), " is packed in another shape");
   const auto x = input.contiguous(), c = bias.defined() ? bias.contiguous() : bias;
   auto y = at::empty({x.size(0), weight.size(0)}, x.options());
   const int64_t outputs = weight.size(0), each = rowsPerTask(outputs, x.size(1) * x.element_size());
@@ -64,7 +71,8 @@ at::Tensor fewRowsLinear(const at::Tensor& input, const at::Tensor& weight, cons
     const auto problem = problemOf<float>(x, weight, c, y);
     run([&](int64_t begin, int64_t end) { GRAFT_DISPATCH(fewRowsFloat, problem, begin, end); });
   } else {
-    const auto problem = problemOf<at::BFloat16>(x, weight, c, y);
+    auto problem = problemOf<at::BFloat16>(x, weight, c, y);
+    if (packed != nullptr) problem.packed = PackedRows(*packed);
     run([&](int64_t begin, int64_t end) { GRAFT_DISPATCH(fewRowsBFloat16, problem, begin, end); });
   }
   return y;

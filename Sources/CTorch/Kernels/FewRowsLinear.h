@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "PackedMatrix.h"
 #include "Parallel.h"
 
 namespace graft {
@@ -17,7 +18,7 @@ constexpr int64_t rowBlock = 32;
 /// How many of a weight's rows a task has: pieces large enough to be read at full speed, small enough that the threads end together. A
 /// multiple of 16.
 inline int64_t rowsPerTask(int64_t rows, int64_t rowBytes) {
-  constexpr int64_t taskBytes = 96 << 10, tasksPerThread = 6, lanes = 16;
+  constexpr int64_t taskBytes = 1 << 20, tasksPerThread = 4, lanes = 16;
   const int64_t most = std::min(taskBytes / rowBytes, rows / (tasksPerThread * threadCount()));
   return std::max(lanes, most / lanes * lanes);
 }
@@ -29,6 +30,9 @@ bool hasFewRowsKernel(const at::Tensor& x, const at::Tensor& weight, const at::T
 ///
 /// The weight is read once, as it lies, so that it may be the mapping of a file. Summed in fp32 and rounded once. A row of the result
 /// does not depend on how many others there are, to the bit.
-at::Tensor fewRowsLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+///
+/// - packed: the same weight in fewer bytes, to be read instead by processors that can; null is none.
+at::Tensor fewRowsLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {},
+                         const PackedMatrix* packed = nullptr);
 
 }  // namespace graft

@@ -2,13 +2,15 @@
 
 #include "SIMD/RowProducts.h"
 
+#include "SIMD/PackedRowProducts.h"
+
 template <class T>
 void fewRows(const FewRowsProblem<T>& problem, int64_t begin, int64_t end) {
   float sums[mostRows * rowBlock];
   for (int64_t output = begin; output < end; output += rowBlock) {
     const int64_t count = end - output < rowBlock ? end - output : rowBlock;
-    rowProducts(problem.weight + output * problem.weightRow, problem.weightRow, count, problem.x, problem.inputs,
-                problem.rows, problem.inputs, sums, rowBlock);
+    rowProducts(problem.weight, problem.weightRow, problem.packed, output, count, problem.x, problem.inputs, problem.rows,
+                problem.inputs, sums, rowBlock);
     for (int64_t row = 0; row < problem.rows; ++row) {
       T* to = problem.y + row * problem.outputs + output;
       for (int64_t i = 0; i < count; i += lanes) {

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "PackedMatrix.h"
 #include "Quantized/QuantizedMatrix.h"
 
 /// Graft's fused CPU kernels. Each is one file, with its formula, and a plain ATen *twin* beside it that says the same
@@ -99,6 +100,10 @@ struct DecoderLayerWeights {
   at::Tensor down, downBias;                    // [hidden, size]
   double inputEpsilon, attentionEpsilon, scale;
   int64_t keyHeads, window;  // window: as in `raggedAttention`
+  /// The same matrices in fewer bytes, to be read instead by processors that can; null where there are none.
+  struct {
+    const PackedMatrix *queryKeyValue = nullptr, *output = nullptr, *gateUp = nullptr, *down = nullptr;
+  } packed;
 };
 
 /// Keys and values of the sequences that are generated, `[N, capacity, keyHeads, headSize]`.

@@ -220,6 +220,23 @@ CTTensor *_Nullable ct_lora_linear(
     CTTensor *const _Nonnull *_Nonnull b, const double *scales, const int64_t *first_outputs, int32_t count,
     CTTensor *_Nullable mask);
 
+/// A bf16 matrix [rows, columns] in three quarters of its bytes; `PackedMatrix` of Kernels/PackedMatrix.h. The parts are borrowed for the call.
+typedef struct CTPackedMatrix {
+  int64_t rows, columns;
+  CTTensor *_Nullable bytes;  // null: there is none
+  CTTensor *_Nullable bases, *_Nullable exceptions;
+} CTPackedMatrix;
+
+/// Whether this processor multiplies such matrices.
+bool ct_has_packed_products(void);
+/// Packs a bf16 matrix on the CPU; `result` gets parts to own, or null where packing does not pay.
+int ct_pack(CTTensor *weight, CTPackedMatrix *result);
+CTTensor *_Nullable ct_unpack(const CTPackedMatrix *matrix);
+/// x Wᵀ + b for few rows of x, from the packed form of `weight`; `result` is null where there is no kernel for that.
+int ct_packed_linear(
+    CTTensor *x, CTTensor *weight, const CTPackedMatrix *packed, CTTensor *_Nullable bias,
+    CTTensor *_Nullable *_Nonnull result);
+
 /// A layer of a decoder with frozen dense weights; `DecoderLayerWeights` of Kernels/Kernels.h. The tensors are borrowed for the call.
 typedef struct CTDecoderLayer {
   CTTensor *input_norm, *attention_norm;
@@ -233,6 +250,7 @@ typedef struct CTDecoderLayer {
   CTTensor *_Nullable down_bias;
   double input_epsilon, attention_epsilon, scale;
   int64_t key_heads, window;
+  CTPackedMatrix packed_query_key_value, packed_output, packed_gate_up, packed_down;
 } CTDecoderLayer;
 
 /// One new token of each sequence through a whole layer, x [N, hidden]; keys and values [N, capacity, key_heads, d], which hold

@@ -174,15 +174,7 @@ public struct RunPlan: Sendable {
 
   /// Bytes of memory that this process may take; nil for devices that do not tell.
   private static func memory(of device: Device) -> Int? {
-    guard device.kind == .cpu else { return nil }
-    let physical = Int(ProcessInfo.processInfo.physicalMemory)
-    // A container's limit.
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"].compactMap {
-      (try? String(contentsOfFile: $0, encoding: .utf8)).flatMap {
-        Int($0.trimmingCharacters(in: .whitespacesAndNewlines))
-      }
-    }
-    return min(physical, limits.min() ?? physical)
+    device.kind == .cpu ? HostMemory.limit : nil
   }
 }
 

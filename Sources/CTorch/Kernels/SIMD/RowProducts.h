@@ -65,8 +65,8 @@ GRAFT_INLINE Floats sumEach(const Floats* x) {
          __builtin_shufflevector(c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
 }
 
-/// sums[v, r] += row r · vector v over one step, or over its first `count` numbers. Fetches what lies `ahead` numbers behind the rows, where
-/// that is not 0.
+/// sums[v, r] += row r · vector v over one step, or over its first `count` numbers. Fetches what lies `ahead` bytes behind the rows, where that
+/// is not 0.
 template <class T, int rows, int vectors, bool whole>
 GRAFT_INLINE void dotStep(Floats* sums, const T* matrix, int64_t matrixRow, const T* x, int64_t xRow, int64_t count,
                           int64_t ahead) {
@@ -75,7 +75,7 @@ GRAFT_INLINE void dotStep(Floats* sums, const T* matrix, int64_t matrixRow, cons
 #pragma clang loop unroll(full)
   for (int r = 0; r < rows; ++r) {
     row[r] = whole ? Step::at(matrix + r * matrixRow) : Step::first(matrix + r * matrixRow, count);
-    if (ahead != 0) __builtin_prefetch(matrix + r * matrixRow + ahead);
+    if (ahead != 0) __builtin_prefetch(reinterpret_cast<const char*>(matrix + r * matrixRow) + ahead);
   }
 #pragma clang loop unroll(full)
   for (int v = 0; v < vectors; ++v) {
@@ -85,21 +85,32 @@ GRAFT_INLINE void dotStep(Floats* sums, const T* matrix, int64_t matrixRow, cons
   }
 }
 
-/// kept[v, r] += row r · vector v over `depth` numbers.
-template <class T, int rows, int vectors>
-GRAFT_INLINE void dotColumnsOf(const T* matrix, int64_t matrixRow, const T* x, int64_t xRow, int64_t depth, int64_t ahead,
-                               Floats* kept) {
-  constexpr int64_t width = DotStep<T>::width;
-  Floats sums[rows * vectors];
+/// Rows of numbers as they lie.
+template <class T>
+struct DenseRows {
+  const T* numbers;
+  int64_t row;  // distance between rows
+
+  GRAFT_INLINE int64_t rowBytes() const { return row * static_cast<int64_t>(sizeof(T)); }
+  GRAFT_INLINE DenseRows from(int64_t first) const { return {numbers + first * row, row}; }
+
+  /// kept[v, r] += row r · vector v over `count` columns from `column` on, where x begins at the first of them.
+  template <int rows, int vectors>
+  GRAFT_INLINE void multiply(int64_t first, int64_t column, int64_t count, const T* x, int64_t xRow, int64_t ahead,
+                             Floats* kept) const {
+    constexpr int64_t width = DotStep<T>::width;
+    const T* const matrix = numbers + first * row + column;
+    Floats sums[rows * vectors];
 #pragma clang loop unroll(full)
-  for (int i = 0; i < rows * vectors; ++i) sums[i] = kept[i];
-  int64_t k = 0;
-  for (; k + width <= depth; k += width)
-    dotStep<T, rows, vectors, true>(sums, matrix + k, matrixRow, x + k, xRow, width, ahead);
-  if (k < depth) dotStep<T, rows, vectors, false>(sums, matrix + k, matrixRow, x + k, xRow, depth - k, 0);
+    for (int i = 0; i < rows * vectors; ++i) sums[i] = kept[i];
+    int64_t k = 0;
+    for (; k + width <= count; k += width)
+      dotStep<T, rows, vectors, true>(sums, matrix + k, row, x + k, xRow, width, ahead);
+    if (k < count) dotStep<T, rows, vectors, false>(sums, matrix + k, row, x + k, xRow, count - k, 0);
 #pragma clang loop unroll(full)
-  for (int i = 0; i < rows * vectors; ++i) kept[i] = sums[i];
-}
+    for (int i = 0; i < rows * vectors; ++i) kept[i] = sums[i];
+  }
+};
 
 /// to[v, r] = the sum of sums[v, r].
 template <int rows, int vectors>
@@ -127,13 +138,13 @@ GRAFT_INLINE void forRowTiles(int64_t rows, const Body& body) {
 
 /// to[v, r] = row r · vector v, for at most dotBlockRows rows. However many rows and vectors are taken together, each sum is the same to the
 /// bit.
-template <class T, int vectors>
-inline void dotBlock(const T* matrix, int64_t matrixRow, int64_t rows, const T* x, int64_t xRow, int64_t depth,
-                     int64_t ahead, float* to, int64_t toRow) {
+template <int vectors, class Matrix, class T>
+inline void dotBlock(const Matrix& matrix, int64_t rows, const T* x, int64_t xRow, int64_t depth, int64_t ahead, float* to,
+                     int64_t toRow) {
   if (depth <= dotColumns) {
     forRowTiles(rows, [&](int64_t row, auto count) {
       Floats sums[count * vectors] = {};
-      dotColumnsOf<T, count, vectors>(matrix + row * matrixRow, matrixRow, x, xRow, depth, ahead, sums);
+      matrix.template multiply<count, vectors>(row, 0, depth, x, xRow, ahead, sums);
       storeSums<count, vectors>(sums, to + row, toRow);
     });
     return;
@@ -141,36 +152,35 @@ inline void dotBlock(const T* matrix, int64_t matrixRow, int64_t rows, const T* 
   Floats sums[dotBlockRows * vectors] = {};
   for (int64_t column = 0; column < depth; column += dotColumns)
     forRowTiles(rows, [&](int64_t row, auto count) {
-      dotColumnsOf<T, count, vectors>(matrix + row * matrixRow + column, matrixRow, x + column, xRow,
-                                      depth - column < dotColumns ? depth - column : dotColumns, ahead,
-                                      sums + row * vectors);
+      matrix.template multiply<count, vectors>(row, column, depth - column < dotColumns ? depth - column : dotColumns,
+                                               x + column, xRow, ahead, sums + row * vectors);
     });
   forRowTiles(rows, [&](int64_t row, auto count) { storeSums<count, vectors>(sums + row * vectors, to + row, toRow); });
 }
 
 /// to[v, r] = row r of the matrix · vector v, for `rows` rows of `depth` numbers and `vectors` vectors.
-template <class T>
-inline void rowProducts(const T* matrix, int64_t matrixRow, int64_t rows, const T* x, int64_t xRow, int64_t vectors,
-                        int64_t depth, float* to, int64_t toRow) {
+template <class Matrix, class T>
+inline void rowProducts(const Matrix& matrix, int64_t rows, const T* x, int64_t xRow, int64_t vectors, int64_t depth,
+                        float* to, int64_t toRow) {
   if (vectors == 1) {
     for (int64_t row = 0; row < rows; ++row) {
       Floats sums = {};
-      dotColumnsOf<T, 1, 1>(matrix + row * matrixRow, matrixRow, x, xRow, depth, dotBytesAhead / sizeof(T), &sums);
+      matrix.template multiply<1, 1>(row, 0, depth, x, xRow, dotBytesAhead, &sums);
       to[row] = sum(sums);
     }
     return;
   }
   for (int64_t row = 0; row < rows; row += dotBlockRows) {
-    const T* from = matrix + row * matrixRow;
+    const auto block = matrix.from(row);
     const int64_t count = rows - row < dotBlockRows ? rows - row : dotBlockRows;
-    int64_t ahead = dotRowsAhead * matrixRow;
+    int64_t ahead = dotRowsAhead * matrix.rowBytes();
     for (int64_t v = 0; v < vectors; v += dotVectors, ahead = 0) {
       const T* vector = x + v * xRow;
       float* result = to + v * toRow + row;
       switch (vectors - v < dotVectors ? vectors - v : dotVectors) {
-#define GRAFT_VECTORS(number)                                                                   \
-  case number:                                                                                  \
-    dotBlock<T, number>(from, matrixRow, count, vector, xRow, depth, ahead, result, toRow); \
+#define GRAFT_VECTORS(number)                                                  \
+  case number:                                                                 \
+    dotBlock<number>(block, count, vector, xRow, depth, ahead, result, toRow); \
     break;
         GRAFT_VECTORS(1)
         GRAFT_VECTORS(2)
