@@ -68,7 +68,7 @@ struct PlanCommand: AsyncParsableCommand {
       "weights":
         "\((plan.allParameters - plan.trainableParameters).grouped) parameters, \(result.format.name)",
       "adapter": "\(plan.trainableParameters.grouped) parameters, float32",
-      "optimizer": plan.isPaged ? "in a file's pages, which may leave memory" : "",
+      "optimizer": plan.isPaged ? "paged: what is not in use may leave the device's memory" : "",
       "activations": "the largest batch: \(plan.batch.tokens.grouped) tokens"
         + (result.isMeasuredBatch ? "" : ", every row of the greatest length"),
       "workspace": "logits at \(plan.batch.supervised.grouped) supervised tokens, gradients on their way",

@@ -64,8 +64,7 @@ struct Hooks final : at::CUDAHooksInterface {
   void deviceSynchronize(DeviceIndex) const override { transfers::synchronize(); }
 };
 
-/// Stream 0 is the default one; the others are told apart only.
-thread_local c10::StreamId currentStream = 0;
+/// Stream 0 is the default one.
 std::atomic<c10::StreamId> nextStream{1};
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
@@ -82,36 +81,39 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void uncheckedSetDevice(Device) const noexcept override {}
   DeviceIndex deviceCount() const noexcept override { return devices; }
 
-  Stream getStream(Device) const override { return stream(currentStream); }
+  Stream getStream(Device) const override { return stream(transfers::currentStream()); }
   Stream getDefaultStream(Device) const override { return stream(0); }
   Stream getStreamFromGlobalPool(Device, bool) const override { return stream(nextStream++); }
   Stream getNewStream(Device, int) const override { return stream(nextStream++); }
   Stream exchangeStream(Stream next) const override {
     TORCH_CHECK(next.device_type() == at::kCUDA, "a stream of ", next.device());
-    return stream(std::exchange(currentStream, next.id()));
+    return stream(transfers::exchangeStream(next.id()));
   }
   // The default stream's handle is null.
   void* getStreamNativeHandle(const Stream stream) const override { return reinterpret_cast<void*>(stream.id()); }
-  bool queryStream(const Stream&) const override {
-    transfers::synchronize();
+  bool queryStream(const Stream& stream) const override {
+    transfers::synchronize(stream.id());
     return true;
   }
-  void synchronizeStream(const Stream&) const override { transfers::synchronize(); }
+  void synchronizeStream(const Stream& stream) const override { transfers::synchronize(stream.id()); }
   void synchronizeDevice(const DeviceIndex) const override { transfers::synchronize(); }
 
-  // Work is done when it is asked for, so that an event that was recorded has happened.
-  void record(void** event, const Stream&, const DeviceIndex, const c10::EventFlag) const override {
-    if (*event == nullptr) *event = new char;
+  // Computations are done when they are asked for; copies when somebody waits for them, or for an event behind them.
+  void record(void** event, const Stream& stream, const DeviceIndex, const c10::EventFlag) const override {
+    if (*event == nullptr) *event = new transfers::Mark;
+    *static_cast<transfers::Mark*>(*event) = transfers::mark(stream.id());
   }
-  void block(void*, const Stream&) const override {}
+  void block(void* event, const Stream& stream) const override {
+    if (event != nullptr) transfers::wait(stream.id(), *static_cast<transfers::Mark*>(event));
+  }
   bool queryEvent(void* event) const override {
-    if (event != nullptr) transfers::synchronize();
+    synchronizeEvent(event);
     return true;
   }
   void synchronizeEvent(void* event) const override {
-    if (event != nullptr) transfers::synchronize();
+    if (event != nullptr) transfers::synchronize(static_cast<transfers::Mark*>(event)->stream);
   }
-  void destroyEvent(void* event, const DeviceIndex) const noexcept override { delete static_cast<char*>(event); }
+  void destroyEvent(void* event, const DeviceIndex) const noexcept override { delete static_cast<transfers::Mark*>(event); }
 
  private:
   static Stream stream(c10::StreamId id) { return Stream(Stream::UNSAFE, Device(at::kCUDA, 0), id); }

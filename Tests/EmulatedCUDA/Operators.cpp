@@ -71,7 +71,6 @@ at::Tensor& copy(at::Tensor& self, const at::Tensor& source, bool isNonBlocking)
       hostView(self).copy_(source);
     }
   } else if (isLate) {
-    transfers::beginWork();
     transfers::download(source, self);
   } else {
     transfers::synchronize();

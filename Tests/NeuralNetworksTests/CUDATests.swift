@@ -181,4 +181,25 @@ struct CUDATests {
       #expect(try relativeError(there, here) < 1e-6)
     }
   }
+
+  @Test("copies beside the computation bring what was stored, and take what was computed")
+  func copyQueue() throws {
+    let queue = try CopyQueue(.cuda)
+    let hosts = try (0..<6).map { try Tensor([Float($0), 10, -1]).to(device: .cuda).copiedToHost() }
+    for _ in 0..<3 {
+      var next = try queue.fetch(hosts[0])
+      for index in hosts.indices {
+        try queue.join()
+        let current = next
+        if index + 1 < hosts.count { next = try queue.fetch(hosts[index + 1]) }
+        try current.copyInPlace(current * 2 + 1)
+        try queue.store(current, into: hosts[index])
+      }
+      try queue.join()
+    }
+    try queue.synchronize()
+    for (index, host) in hosts.enumerated() {
+      #expect(try host.doubles() == [Double(index), 10, -1].map { $0 * 8 + 7 })
+    }
+  }
 }

@@ -104,6 +104,21 @@ CTTensor *_Nullable ct_to(CTTensor *tensor, CTDType dtype, CTDevice device);
 /// A copy in the host's memory, pinned where the tensor is a CUDA device's. Without `waits` it is complete only for what comes later on the
 /// device's stream.
 CTTensor *_Nullable ct_copy_to_host(CTTensor *tensor, bool waits);
+
+/// Copies between pinned memory and a GPU's that go on while it computes; see CopyQueue.cpp.
+typedef struct CTCopyQueue CTCopyQueue;
+CTCopyQueue *_Nullable ct_copy_queue(CTDevice device);
+void ct_copy_queue_free(CTCopyQueue *queue);
+/// Begins a copy on the device: it may be used, and let go of, behind the next `ct_copy_queue_join`.
+CTTensor *_Nullable ct_copy_queue_fetch(CTCopyQueue *queue, CTTensor *host);
+/// Begins to copy `source` into `host` when what the device has been told to compute is done; `source` may be let go of behind the next
+/// `ct_copy_queue_join`, `host` be read by the processor behind `ct_copy_queue_synchronize`.
+int ct_copy_queue_store(CTCopyQueue *queue, CTTensor *host, CTTensor *source);
+/// What the device computes from now on begins behind the copies so far.
+int ct_copy_queue_join(CTCopyQueue *queue);
+/// Returns when the copies so far are done.
+int ct_copy_queue_synchronize(CTCopyQueue *queue);
+
 CTTensor *_Nullable ct_contiguous(CTTensor *tensor);
 CTTensor *_Nullable ct_clone(CTTensor *tensor);
 CTTensor *_Nullable ct_detach(CTTensor *tensor);

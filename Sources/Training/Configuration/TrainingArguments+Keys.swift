@@ -99,7 +99,7 @@ extension TrainingArguments {
       .init(
         "offload_optimizer", in: section, \.offloadOptimizer,
         "Where the optimizer's states lie between the steps: beside the parameters, in the processor's memory (`cpu`, when the run is on a GPU), "
-          + "or in pages of a file in `output_dir` (`disk`, as paged optimizers have it). Those of one parameter at a time come to the device."
+          + "or in pages of a file in `output_dir` (`disk`, as paged optimizers have it on the processor). Those of a parameter come to the device while the one before is updated."
       ),
       .init(
         "max_tokens_per_pass", in: section, \.maxTokensPerPass,

@@ -90,7 +90,7 @@ extension TrainingArguments {
       "is about the inputs of checkpointed layers, and `gradient_checkpointing` is false", remedy)
     try require(
       offloadOptimizer != .cpu || !optim.entry.isPaged, "offload_optimizer",
-      "is `cpu`, and the states of `optim: \(optim.name)` lie in a file", "keep one of the two")
+      "is `cpu`, and `optim: \(optim.name)` has a place of its own for its states", "keep one of the two")
   }
 
   private func validateSchedule() throws {

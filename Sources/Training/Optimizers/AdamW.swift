@@ -31,7 +31,8 @@ struct AdamW: UpdateRule {
       rule: { arguments, _ in AdamW(arguments) }),
     OptimizerEntry(
       "paged_adamw_32bit", synonyms: ["paged_adamw"], pagedFormOf: "adamw_torch",
-      summary: "The same with its moments in a file's pages, which leave memory when it runs short",
+      summary:
+        "The same with its moments in a file's pages, which leave memory when it runs short, or on a GPU in the host's memory",
       rule: { arguments, _ in AdamW(arguments) }),
   ]
 

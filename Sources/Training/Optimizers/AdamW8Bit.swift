@@ -37,7 +37,7 @@ struct AdamW8Bit: UpdateRule {
       summary: "AdamW with its moments in 8 bits a number, by blocks (arXiv 2110.02861)",
       rule: { arguments, _ in AdamW8Bit(arguments) }),
     OptimizerEntry(
-      "paged_adamw_8bit", pagedFormOf: "adamw_8bit", summary: "Both: 8 bits a number, in a file's pages",
+      "paged_adamw_8bit", pagedFormOf: "adamw_8bit", summary: "Both: 8 bits a number, paged",
       rule: { arguments, _ in AdamW8Bit(arguments) }),
   ]
 }

@@ -49,10 +49,10 @@ struct Lion: UpdateRule {
       rule: { arguments, _ in Lion(arguments, is8Bit: true) }),
     OptimizerEntry(
       "paged_lion_32bit", synonyms: ["paged_lion"], pagedFormOf: "lion_32bit",
-      summary: "Lion in a file's pages",
+      summary: "Lion with paged states",
       rule: { arguments, _ in Lion(arguments, is8Bit: false) }),
     OptimizerEntry(
-      "paged_lion_8bit", pagedFormOf: "lion_8bit", summary: "Lion in 8 bits a number and a file's pages",
+      "paged_lion_8bit", pagedFormOf: "lion_8bit", summary: "Lion in 8 bits a number, paged",
       rule: { arguments, _ in Lion(arguments, is8Bit: true) }),
   ]
 }

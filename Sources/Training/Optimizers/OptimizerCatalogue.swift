@@ -7,7 +7,7 @@ struct OptimizerEntry: Sendable {
   let name: String
   /// Other names of the same update: PyTorch's fused kernels, transformers' older spellings.
   let synonyms: [String]
-  /// Whether its states lie in a file's pages.
+  /// Whether its states lie in a file's pages, or for a GPU in the host's memory.
   let isPaged: Bool
   /// The optimizer whose states these are: a run may change between the two.
   let stateName: String
@@ -58,8 +58,9 @@ extension TrainingArguments {
 
   /// Where the states lie when the parameters are on such a device.
   func statePlacement(on device: Device.Kind) throws -> StatePlacement {
-    if optim.entry.isPaged { return .disk(folder: outputDir) }
     switch offloadOptimizer {
+    // A GPU's pages are the host's memory, which it reads by itself.
+    case .none where optim.entry.isPaged: return device == .cpu ? .disk(folder: outputDir) : .host
     case .none: return .device
     case .disk: return .disk(folder: outputDir)
     case .cpu:

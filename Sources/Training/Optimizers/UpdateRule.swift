@@ -44,7 +44,7 @@ struct ParameterSettings {
 enum StatePlacement {
   /// Beside the parameters.
   case device
-  /// In the processor's memory, which a GPU's device reaches by itself.
+  /// In the processor's memory, which a GPU reads by itself.
   case host
   /// In the pages of a file in this folder.
   case disk(folder: String)
@@ -66,6 +66,8 @@ final class RuleOptimizer: Optimizer {
   private let rule: any UpdateRule
   private let slots: [Slot]
   private let placement: StatePlacement
+  /// Of devices that do not reach the states where they lie.
+  private var pagers: [Device: StatePager] = [:]
   private(set) var stepCount = 0
 
   /// - Parameters:
@@ -97,6 +99,10 @@ final class RuleOptimizer: Optimizer {
           return (state.name, placement.isDevice ? zeros : try zeros.copiedToHost())
         })
     }
+    guard !placement.isDevice else { return }
+    for device in Set(slots.map(\.parameter.value.device)) where device.kind != .cpu {
+      pagers[device] = try StatePager(device)
+    }
   }
 
   func step(_ gradients: [Tensor], learningRate: Double) throws {
@@ -111,34 +117,43 @@ final class RuleOptimizer: Optimizer {
         }
         try rule.update(updates, learningRate: learningRate * rate, step: stepCount)
       }
-      // One at a time, so that no more than one parameter's state, or wide copy, need be in memory.
-      for (slot, gradient) in pairs where isAlone(slot) {
-        try updateAlone(slot, gradient, learningRate: learningRate * slot.settings.rate)
+      // One at a time, so that few parameters' states, and no more than one wide copy, need be in memory.
+      let byDevice = Dictionary(grouping: pairs.filter { isAlone($0.0) }) { $0.0.parameter.value.device }
+      for (device, alone) in byDevice {
+        let update = { (index: Int, state: [Tensor]) in
+          let (slot, gradient) = alone[index]
+          try self.updateAlone(slot, gradient, state: state, learningRate: learningRate * slot.settings.rate)
+        }
+        let states = alone.map { $0.0.state.map(\.tensor) }
+        if let pager = pagers[device] {
+          try pager.forEach(states, update)
+        } else {
+          for (index, state) in states.enumerated() { try update(index, state) }
+        }
       }
     }
   }
 
-  private func updateAlone(_ slot: Slot, _ gradient: Tensor, learningRate: Double) throws {
+  private func updateAlone(_ slot: Slot, _ gradient: Tensor, state: [Tensor], learningRate: Double) throws {
     let value = slot.parameter.value
-    let state = try slot.state.map { try $0.tensor.to(device: value.device) }
     let wide = try value.dtype == .bfloat16 ? value.detached().to(.float32) : value
     try rule.update(
       [update(slot, wide, gradient.to(wide.dtype), state: state)], learningRate: learningRate,
       step: stepCount)
     if wide !== value { try value.copyInPlace(roundingStochastically: wide) }
-    for ((_, kept), used) in zip(slot.state, state) where kept !== used { try kept.copyInPlace(used) }
   }
 
   private func update(_ slot: Slot, _ value: Tensor, _ gradient: Tensor, state: [Tensor]) -> ParameterUpdate {
     ParameterUpdate(value: value, gradient: gradient, state: state, weightDecay: slot.settings.weightDecay)
   }
 
-  func state() -> [(name: String, tensor: Tensor)] {
-    slots.flatMap { slot in slot.state.map { ("\(slot.name).\($0.name)", $0.tensor) } }
+  func state() throws -> [(name: String, tensor: Tensor)] {
+    for pager in pagers.values { try pager.finish() }
+    return slots.flatMap { slot in slot.state.map { ("\(slot.name).\($0.name)", $0.tensor) } }
   }
 
   func restore(stepCount: Int, _ tensor: (_ name: String) throws -> Tensor) throws {
-    for (name, own) in state() {
+    for (name, own) in try state() {
       let stored = try tensor(name)
       // Copying would broadcast, and convert.
       guard stored.shape == own.shape, stored.dtype == own.dtype else {

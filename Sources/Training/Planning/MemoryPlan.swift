@@ -105,7 +105,8 @@ public struct MemoryPlan: Sendable, Hashable, Codable {
       optimizer = states.reduce(0, +)
       isPaged = true
     case .host, .disk:
-      optimizer = states.max() ?? 0
+      // That of the parameter that is updated and the one that is on its way in, or out.
+      optimizer = states.sorted().suffix(2).reduce(0, +)
       isPaged = true
     }
 

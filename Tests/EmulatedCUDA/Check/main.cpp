@@ -5,6 +5,9 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -87,6 +90,23 @@ int main() {
   late.copy_(pinned, /*non_blocking=*/true);
   pinned.fill_(7);
   check((late == 7).all().item<bool>(), "a copy from the host is made before it is needed");
+
+  // Copies on a stream of their own.
+  {
+    const c10::impl::VirtualGuardImpl guard(at::kCUDA);
+    const auto compute = guard.getStream(at::Device(at::kCUDA, 0)), other = guard.getNewStream(at::Device(at::kCUDA, 0));
+    c10::Event event(at::kCUDA);
+    auto fetched = at::empty({3}, device);
+    {
+      const c10::StreamGuard onOther(other);
+      pinned.copy_(there, /*non_blocking=*/true);
+      fetched.copy_(pinned, /*non_blocking=*/true);
+      event.record(other);
+    }
+    check(std::isnan(fetched.sum().item<float>()), "a copy on another stream is seen without waiting for it");
+    event.block(compute);
+    check(at::equal(fetched.cpu(), three), "waiting for an event does not wait for the copies before it");
+  }
 
   // Devices.
   const auto numbers = at::ones({3, 3}, device);
