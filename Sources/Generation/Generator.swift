@@ -23,9 +23,7 @@ public final class Generator {
   /// Keeps what the model has read of a conversation, so that its next prompt costs only what is new. Used by calls with
   /// one prompt. Set it to a new one whenever something about the model changes, such as its adapters.
   public var conversation: ReadPrefix?
-  /// Whether weights in bf16 are copied into three quarters of their bytes while text is generated, without loss, so that each token takes
-  /// less time: on processors with AVX-512 and bf16, where there is memory for it and the model has no adapters that are not merged.
-  public var packsWeights = true
+  /// See ``GenerationConfig/packsWeights``.
   private var packing: WeightPacking?
   /// Work and time of the last call.
   public private(set) var statistics = GenerationStatistics()
@@ -91,7 +89,7 @@ public final class Generator {
           tokenizer: tokenizer?.tokenizer)
       }
       outputs += try withoutGradient {
-        try run(answers, chooser, onText: onText, isCancelled: isCancelled)
+        try run(answers, chooser, config, onText: onText, isCancelled: isCancelled)
       }
     }
     return outputs
@@ -100,7 +98,8 @@ public final class Generator {
   // MARK: The loop
 
   private func run(
-    _ answers: [Answer], _ chooser: TokenChooser, onText: TextHandler?, isCancelled: () -> Bool
+    _ answers: [Answer], _ chooser: TokenChooser, _ config: GenerationConfig, onText: TextHandler?,
+    isCancelled: () -> Bool
   ) throws -> [GenerationOutput] {
     var finished: [Int: GenerationOutput] = [:]
     var active = answers
@@ -125,7 +124,7 @@ public final class Generator {
       let logits = try model.nextTokenLogits(input)  // [N, vocabulary]
       conversation?.tokens += next[0]
       let tokens = try chooser.choose(logits, active.map(\.sequence), &generators)
-      if !isPrefill { try packWeights() }
+      if !isPrefill, config.packsWeights { try packWeights() }
       count(next, seconds: (clock.now - began) / .seconds(1), isPrefill: isPrefill)
       isPrefill = false
 
@@ -150,7 +149,6 @@ public final class Generator {
   }
 
   private func packWeights() throws {
-    guard packsWeights else { return }
     if packing == nil { packing = WeightPacking(of: model) }
     if packing?.isDone == false { try packing?.step() }
   }

@@ -42,6 +42,13 @@ struct GenerationOptions: ParsableArguments {
     help: "Go on behind the token that ends an answer, up to --max-new-tokens.")
   var ignoresEndOfSequence = false
 
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "Copy bf16 weights into three quarters of their bytes on the way, without loss, where memory allows: faster from the first dozens of tokens on."
+  )
+  var packedWeights = true
+
   func validate() throws {
     func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
       if !condition { throw ValidationError(message()) }
@@ -79,6 +86,7 @@ struct GenerationOptions: ParsableArguments {
     config.seed = seed
     config.stopStrings += stop
     if ignoresEndOfSequence { config.eosTokenIDs = [] }
+    config.packsWeights = packedWeights
     if let topK { config.topK = topK }
     if let topP { config.topP = topP }
     if let minP { config.minP = minP }

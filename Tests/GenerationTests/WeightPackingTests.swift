@@ -37,11 +37,11 @@ struct WeightPackingTests {
   func answers() throws {
     let model = try model()
     let prompts: [[Int32]] = [[1, 2, 3], [9, 8, 7, 6, 5]]
-    let config = GenerationConfig(maxNewTokens: 2 * WeightPacking.steps, eosTokenIDs: [])
-    let plain = Generator(model)
-    plain.packsWeights = false
-    let expected = try plain.generate(prompts, config).map(\.tokens)
+    var config = GenerationConfig(maxNewTokens: 2 * WeightPacking.steps, eosTokenIDs: [])
+    config.packsWeights = false
+    let expected = try Generator(model).generate(prompts, config).map(\.tokens)
     #expect(packedCount(model) == 0)
+    config.packsWeights = true
     let packing = Generator(model)
     for _ in 0..<2 {
       #expect(try packing.generate(prompts, config).map(\.tokens) == expected)
