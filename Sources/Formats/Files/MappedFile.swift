@@ -82,14 +82,14 @@ public final class MappedFile: ByteOwner {
   /// Tells the operating system how the file is going to be read. Only speed depends on it, so failures are ignored.
   public func advise(_ advice: Advice) {
     guard let address = mapping.baseAddress else { return }
-    let flag =
-      switch advice {
-      case .sequential: MADV_SEQUENTIAL
-      case .willNeed: MADV_WILLNEED
-      case .random: MADV_RANDOM
-      case .notNeeded: MADV_DONTNEED
-      }
-    _ = madvise(UnsafeMutableRawPointer(mutating: address), mapping.count, Int32(flag))
+    let flag: CInt
+    switch advice {
+    case .sequential: flag = MADV_SEQUENTIAL
+    case .willNeed: flag = MADV_WILLNEED
+    case .random: flag = MADV_RANDOM
+    case .notNeeded: return release(UnsafeRawBufferPointer(mapping))
+    }
+    _ = madvise(UnsafeMutableRawPointer(mutating: address), mapping.count, flag)
   }
 
   func release(_ part: UnsafeRawBufferPointer) {
