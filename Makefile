@@ -83,6 +83,8 @@ format: ## format the Swift sources in place
 
 lint: ## check the format of the Swift sources; any finding fails
 	$(SWIFT) format lint --strict -r $(SWIFT_SOURCES)
+	@# Does not link with libtorch 2.11: see Sources/CTorch/Kernels/ConstData.h.
+	@! grep -rnF '.const_data_ptr<' Sources/CTorch || { echo "write constData<T>(tensor) for the above"; exit 1; }
 
 docs: engine ## write the reference documentation of the public API to .build/docs
 	rm -rf .build/symbols .build/docs

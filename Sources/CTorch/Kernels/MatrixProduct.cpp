@@ -148,7 +148,7 @@ std::vector<IntegerPart> partsOf(const IntegerTerm& term) {
     TORCH_CHECK(matrix.device().is_cpu() && matrix.scalar_type() == at::kChar && matrix.dim() == 2 && matrix.is_contiguous() &&
                     matrix.size(1) == term.right[0].size(1),
                 "product of bytes: the right factor is int8 [rows, columns] on the CPU, not ", matrix.toString(), matrix.sizes());
-    parts.push_back({matrix.const_data_ptr<int8_t>(), rows, matrix.size(0)});
+    parts.push_back({constData<int8_t>(matrix), rows, matrix.size(0)});
     rows += matrix.size(0);
   }
   TORCH_CHECK(rows > 0, "product of bytes: there is nothing to multiply");
@@ -164,7 +164,7 @@ IntegerOperand operandOf(const IntegerTerm& term, const std::vector<IntegerPart>
                   (!term.rightScales.defined() || (term.rightScales.numel() == width && term.rightScales.is_contiguous() &&
                                                    term.rightScales.scalar_type() == at::kFloat)),
               "product of bytes: ", term.left.sizes(), " by ", depth, " × ", width, " does not fit a result ", output.sizes());
-  return {term.left.const_data_ptr<uint8_t>(), term.left.stride(0), constData<float>(term.leftScales), parts.data(),
+  return {constData<uint8_t>(term.left), term.left.stride(0), constData<float>(term.leftScales), parts.data(),
           static_cast<int64_t>(parts.size()), rows, columns, term.transposed,
           term.rightScales.defined() ? constData<float>(term.rightScales) : nullptr};
 }

@@ -27,10 +27,10 @@ class KeptColumns final : public DecodedTiles<KeptColumns> {
  public:
   /// All must outlive the object. `indices` are int64.
   KeptColumns(const std::vector<QuantizedMatrix>& parts, const at::Tensor& indices, const at::Tensor& scales)
-      : indices_(indices.const_data_ptr<int64_t>()), count_(indices.numel()), scales_(constData<float>(scales)),
+      : indices_(constData<int64_t>(indices)), count_(indices.numel()), scales_(constData<float>(scales)),
         columns_(parts[0].columns) {
     for (const auto& part : parts) {
-      parts_.push_back({part.codes.const_data_ptr<int8_t>(), rows_});
+      parts_.push_back({constData<int8_t>(part.codes), rows_});
       rows_ += part.rows;
     }
   }
