@@ -362,12 +362,8 @@ static void decoding() {
     };
     const Function ofPacked = [=](const Tensors& x) -> Tensors {
       auto weights = layer(x);
-      std::vector<graft::PackedMatrix> matrices;
-      matrices.reserve(4);
-      const auto packed = [&](const Tensor& weight) -> const graft::PackedMatrix* {
-        if (weight.scalar_type() != at::kBFloat16) return nullptr;
-        const auto matrix = graft::pack(weight);
-        return matrix ? &matrices.emplace_back(*matrix) : nullptr;
+      const auto packed = [](const Tensor& weight) {
+        return weight.scalar_type() == at::kBFloat16 ? graft::pack(weight) : std::nullopt;
       };
       weights.packed = {packed(x[3]), packed(x[5]), packed(x[7]), packed(x[9])};
       return {graft::decoderLayerStep(x[0], weights, {x[11], x[12], sizes.lengths.data()}, cosines, sines), x[11], x[12]};

@@ -112,20 +112,18 @@ static void decode(const Shape& shape, int64_t sequences, int32_t length) {
       state = graft::decoderLayerStep(state, layers[i], {keys[i], values[i], lengths.data()}, cosines, sines);
     return few(state, head, Tensor());
   };
-  std::vector<graft::PackedMatrix> packedWeights;
-  packedWeights.reserve(4 * layers.size() + 1);
   auto packedLayers = layers;
+  std::optional<graft::PackedMatrix> packedHead;
   if (graft::hasPackedProducts()) {
-    const auto packed = [&](const Tensor& weight) { return &packedWeights.emplace_back(*graft::pack(weight)); };
     for (auto& layer : packedLayers)
-      layer.packed = {packed(layer.queryKeyValue), packed(layer.output), packed(layer.gateUp), packed(layer.down)};
-    packed(head);
+      layer.packed = {graft::pack(layer.queryKeyValue), graft::pack(layer.output), graft::pack(layer.gateUp), graft::pack(layer.down)};
+    packedHead = graft::pack(head);
   }
   const auto wholePacked = [&] {
     Tensor state = x;
     for (size_t i = 0; i < layers.size(); ++i)
       state = graft::decoderLayerStep(state, packedLayers[i], {keys[i], values[i], lengths.data()}, cosines, sines);
-    return graft::fewRowsLinear(state, head, Tensor(), packedWeights.empty() ? nullptr : &packedWeights.back());
+    return graft::fewRowsLinear(state, head, Tensor(), packedHead ? &*packedHead : nullptr);
   };
   double bytes = static_cast<double>(head.nbytes());
   for (const auto& layer : layers)

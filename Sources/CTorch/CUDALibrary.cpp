@@ -58,6 +58,10 @@ void loadCUDA() {
 
 int32_t cudaDeviceCount() { return isCUDALoaded() ? at::detail::getCUDAHooks().deviceCount() : 0; }
 
+void synchronizeCUDA() {
+  if (isCUDALoaded()) at::detail::getCUDAHooks().deviceSynchronize(-1);
+}
+
 void seedGenerators(uint64_t value) {
   seed(at::kCPU, value);
   for (int32_t index = 0; index < cudaDeviceCount(); ++index) seed(at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index)), value);

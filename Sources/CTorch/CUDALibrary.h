@@ -14,6 +14,9 @@ void loadCUDA();
 /// CUDA devices that may be used; none while the CUDA part is not loaded.
 int32_t cudaDeviceCount();
 
+/// Waits for everything queued on CUDA devices.
+void synchronizeCUDA();
+
 /// Seeds the generators of every device that may be used.
 void seedGenerators(uint64_t seed);
 

@@ -1,8 +1,8 @@
 // The fused operations of Kernels/ behind the C interface.
 
 #include "Bridge.h"
-#include "Kernels/FewRowsLinear.h"
 #include "Kernels/DynamicMap.h"
+#include "Kernels/FewRowsLinear.h"
 #include "Kernels/Kernels.h"
 
 using namespace graft;
@@ -86,6 +86,10 @@ static PackedMatrix borrow(const CTPackedMatrix &matrix) {
           borrow_or_undefined(matrix.exceptions)};
 }
 
+static std::optional<PackedMatrix> borrow_optional(const CTPackedMatrix &matrix) {
+  return matrix.bytes ? std::optional<PackedMatrix>(borrow(matrix)) : std::nullopt;
+}
+
 bool ct_has_packed_products(void) { return hasPackedProducts(); }
 
 int ct_pack(CTTensor *weight, CTPackedMatrix *result) {
@@ -115,7 +119,7 @@ int ct_decoder_layer_step(
     CTTensor *x, const CTDecoderLayer *layer, CTTensor *keys, CTTensor *values, const int32_t *lengths, int32_t count,
     CTTensor *cosines, CTTensor *sines, CTTensor **result) {
   return status([&] {
-    DecoderLayerWeights weights{
+    const DecoderLayerWeights weights{
         borrow(layer->input_norm),
         borrow(layer->attention_norm),
         borrow(layer->query_key_value),
@@ -131,17 +135,8 @@ int ct_decoder_layer_step(
         layer->scale,
         layer->key_heads,
         layer->window,
-        {}};
-    const CTPackedMatrix *const parts[] = {
-        &layer->packed_query_key_value, &layer->packed_output, &layer->packed_gate_up, &layer->packed_down};
-    const PackedMatrix **const packed[] = {
-        &weights.packed.queryKeyValue, &weights.packed.output, &weights.packed.gateUp, &weights.packed.down};
-    PackedMatrix matrices[4];
-    for (int i = 0; i < 4; ++i) {
-      if (parts[i]->bytes == nullptr) continue;
-      matrices[i] = borrow(*parts[i]);
-      *packed[i] = &matrices[i];
-    }
+        {borrow_optional(layer->packed_query_key_value), borrow_optional(layer->packed_output),
+         borrow_optional(layer->packed_gate_up), borrow_optional(layer->packed_down)}};
     const DecoderLayerCache cache{borrow(keys), borrow(values), lengths};
     const auto input = borrow(x), cosine = borrow(cosines);
     TORCH_CHECK(input.size(0) == count, "a decoder's layer: ", input.size(0), " tokens and ", count, " lengths");

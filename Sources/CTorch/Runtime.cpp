@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/version.h>
 
@@ -64,9 +63,7 @@ int32_t ct_cuda_device_count(void) {
 }
 
 int ct_cuda_synchronize(void) {
-  return status([] {
-    if (isCUDALoaded()) at::detail::getCUDAHooks().deviceSynchronize(-1);
-  });
+  return status([] { synchronizeCUDA(); });
 }
 
 void ct_keep_freed_memory(void) { configureAllocator(); }

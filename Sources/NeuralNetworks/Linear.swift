@@ -35,7 +35,7 @@ public final class Linear: Module {
 
   /// `[…, in]` → `[…, out]`, without adapters.
   public func base(_ input: Tensor) throws -> Tensor {
-    if packing.matrix != nil, let matrix = weight.parameter?.value, let packed = packing.copy(of: matrix),
+    if let matrix = weight.parameter?.value, let packed = packing.copy(of: matrix),
       let output = try packed.linear(input, bias: bias?.value(like: input))
     {
       return output

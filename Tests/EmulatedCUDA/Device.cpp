@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <utility>
 
 #include "DeviceMemory.h"
 #include "Driver.h"

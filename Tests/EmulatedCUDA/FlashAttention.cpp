@@ -85,10 +85,6 @@ std::pair<at::Tensor, at::Tensor> weights(const at::Tensor& q, const at::Tensor&
   return {at::exp(scores - shift.unsqueeze(-1)), logSum.masked_fill(logSum == -INFINITY, INFINITY)};
 }
 
-Window windowOf(double scale, bool isCausal, std::optional<int64_t> left, std::optional<int64_t> right) {
-  return {scale, isCausal, left.value_or(-1), right.value_or(-1)};
-}
-
 at::Tensor optional(const c10::IValue& value) { return value.isNone() ? at::Tensor() : value.toTensor(); }
 
 std::optional<int64_t> optionalCount(const c10::IValue& value) {
@@ -114,37 +110,64 @@ void checkOperands(const at::Tensor& query, const at::Tensor& key, const at::Ten
   TORCH_CHECK(query.size(1) % key.size(1) == 0, "Number of heads in key/value must divide number of heads in query");
 }
 
-/// Boxed, since later versions of the operator have more arguments behind these.
+/// The arguments of one call, by name. Boxed, since later versions of the operators have more of them.
+class Call {
+ public:
+  const at::Tensor query, key, value, queryOffsets, keyOffsets;
+
+  Call(const c10::OperatorHandle& operation, const torch::jit::Stack& stack)
+      : query(of(operation, stack, "query").toTensor()),
+        key(of(operation, stack, "key").toTensor()),
+        value(of(operation, stack, "value").toTensor()),
+        queryOffsets(optional(of(operation, stack, "cum_seq_q"))),
+        keyOffsets(optional(of(operation, stack, "cum_seq_k"))),
+        operation_(operation),
+        stack_(stack) {
+    checkOperands(query, key, value, queryOffsets, keyOffsets, argument("dropout_p").toDouble());
+  }
+
+  const c10::IValue& argument(const char* name) const { return of(operation_, stack_, name); }
+  int64_t count(const char* name) const { return argument(name).toInt(); }
+
+  Window window() const {
+    const auto& scale = argument("scale");
+    return {scale.isNone() ? 1 / std::sqrt(static_cast<double>(query.size(2))) : scale.toDouble(), argument("is_causal").toBool(),
+            optionalCount(argument("window_size_left")).value_or(-1), optionalCount(argument("window_size_right")).value_or(-1)};
+  }
+
+ private:
+  const c10::OperatorHandle& operation_;
+  const torch::jit::Stack& stack_;
+
+  static const c10::IValue& of(const c10::OperatorHandle& operation, const torch::jit::Stack& stack, const char* name) {
+    const auto& schema = operation.schema();
+    return stack[stack.size() - schema.arguments().size() + *schema.argumentIndexWithName(name)];
+  }
+};
+
 void forward(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
   const at::AutoDispatchBelowADInplaceOrView plain;
   transfers::beginWork();
-  const auto& schema = operation.schema();
-  const size_t first = stack->size() - schema.arguments().size();
-  const auto argument = [&](const char* name) -> const c10::IValue& { return (*stack)[first + *schema.argumentIndexWithName(name)]; };
-  const auto query = argument("query").toTensor(), key = argument("key").toTensor(), value = argument("value").toTensor();
-  const auto queryOffsets = optional(argument("cum_seq_q")), keyOffsets = optional(argument("cum_seq_k"));
-  const auto keyCounts = optional(argument("seqused_k"));
-  checkOperands(query, key, value, queryOffsets, keyOffsets, argument("dropout_p").toDouble());
-  if (keyCounts.defined()) checkCounts("seqused_k", keyCounts, queryOffsets.numel() - 1);
-  TORCH_CHECK(!argument("return_debug_mask").toBool() && argument("alibi_slopes").isNone(), "the emulated flash attention has no such option");
-  const auto window = windowOf(
-      argument("scale").isNone() ? 1 / std::sqrt(static_cast<double>(query.size(2))) : argument("scale").toDouble(),
-      argument("is_causal").toBool(), optionalCount(argument("window_size_left")), optionalCount(argument("window_size_right")));
+  const Call call(operation, *stack);
+  const auto keyCounts = optional(call.argument("seqused_k"));
+  if (keyCounts.defined()) checkCounts("seqused_k", keyCounts, call.queryOffsets.numel() - 1);
+  TORCH_CHECK(!call.argument("return_debug_mask").toBool() && call.argument("alibi_slopes").isNone(), "the emulated flash attention has no such option");
+  const auto window = call.window();
 
   HostViews views;
-  const auto q = views.of(query), k = views.of(key), v = views.of(value);
+  const auto q = views.of(call.query), k = views.of(call.key), v = views.of(call.value);
   const auto output = at::empty(q.sizes(), q.options());
   const auto logSumExp = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
   const int64_t group = q.size(1) / k.size(1);
-  for (const auto& s : sequencesOf(views.of(queryOffsets), views.of(keyOffsets), keyCounts.defined() ? views.of(keyCounts) : keyCounts, q, k,
-                                   argument("max_q").toInt(), argument("max_k").toInt())) {
+  for (const auto& s : sequencesOf(views.of(call.queryOffsets), views.of(call.keyOffsets),
+                                   keyCounts.defined() ? views.of(keyCounts) : keyCounts, q, k, call.count("max_q"), call.count("max_k"))) {
     if (s.queries == 0) continue;
     const auto [p, logSum] =
         weights(headsOf(q, s.queryStart, s.queries, 1), headsOf(k, s.keyStart, s.keys, group), window);
     output.narrow(0, s.queryStart, s.queries).copy_(at::matmul(p, headsOf(v, s.keyStart, s.keys, group)).transpose(0, 1));
     logSumExp.narrow(1, s.queryStart, s.queries).copy_(logSum);
   }
-  torch::jit::drop(*stack, schema.arguments().size());
+  torch::jit::drop(*stack, operation.schema().arguments().size());
   torch::jit::push(*stack, views.onDevice(output), views.onDevice(logSumExp), emptyOnDevice({2}, at::kLong), emptyOnDevice({}, at::kLong),
                    emptyOnDevice({0}, q.scalar_type()));
 }
@@ -152,32 +175,26 @@ void forward(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
 void backward(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
   const at::AutoDispatchBelowADInplaceOrView plain;
   transfers::beginWork();
-  const auto& schema = operation.schema();
-  const size_t first = stack->size() - schema.arguments().size();
-  const auto argument = [&](const char* name) -> const c10::IValue& { return (*stack)[first + *schema.argumentIndexWithName(name)]; };
-  const auto query = argument("query").toTensor(), key = argument("key").toTensor(), value = argument("value").toTensor();
-  const auto outputGradient = argument("grad_out").toTensor(), output = argument("out").toTensor();
-  const auto logSumExp = argument("logsumexp").toTensor();
-  const auto queryOffsets = argument("cum_seq_q").toTensor(), keyOffsets = argument("cum_seq_k").toTensor();
-  checkOperands(query, key, value, queryOffsets, keyOffsets, argument("dropout_p").toDouble());
+  const Call call(operation, *stack);
+  const at::Tensor& query = call.query;
+  const auto outputGradient = call.argument("grad_out").toTensor(), output = call.argument("out").toTensor();
+  const auto logSumExp = call.argument("logsumexp").toTensor();
   TORCH_CHECK(outputGradient.is_cuda() && output.is_cuda() && logSumExp.is_cuda() && outputGradient.scalar_type() == query.scalar_type() &&
                   outputGradient.sizes() == query.sizes() && output.sizes() == query.sizes(),
               "flash attention: a gradient ", outputGradient.toString(), outputGradient.sizes(), " for query ", query.toString(),
               query.sizes());
-  const auto window = windowOf(
-      argument("scale").isNone() ? 1 / std::sqrt(static_cast<double>(query.size(2))) : argument("scale").toDouble(),
-      argument("is_causal").toBool(), optionalCount(argument("window_size_left")), optionalCount(argument("window_size_right")));
+  const auto window = call.window();
 
   HostViews views;
-  const auto q = views.of(query), k = views.of(key), v = views.of(value), o = views.of(output), dO = views.of(outputGradient);
+  const auto q = views.of(call.query), k = views.of(call.key), v = views.of(call.value), o = views.of(output), dO = views.of(outputGradient);
   const auto dQ = at::zeros(q.sizes(), q.options()), dK = at::zeros(k.sizes(), k.options()), dV = at::zeros(v.sizes(), v.options());
   const int64_t group = q.size(1) / k.size(1);
   // Of the heads that share keys, [heads, rows, headSize] → [rows, keyHeads, headSize].
   const auto summed = [&](const at::Tensor& x) {
     return x.view({k.size(1), group, x.size(1), x.size(2)}).sum(1).transpose(0, 1);
   };
-  for (const auto& s : sequencesOf(views.of(queryOffsets), views.of(keyOffsets), {}, q, k, argument("max_q").toInt(),
-                                   argument("max_k").toInt())) {
+  for (const auto& s : sequencesOf(views.of(call.queryOffsets), views.of(call.keyOffsets), {}, q, k, call.count("max_q"),
+                                   call.count("max_k"))) {
     if (s.queries == 0 || s.keys == 0) continue;
     const auto query = headsOf(q, s.queryStart, s.queries, 1), key = headsOf(k, s.keyStart, s.keys, group);
     const auto gradient = headsOf(dO, s.queryStart, s.queries, 1);
@@ -189,7 +206,7 @@ void backward(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
     dK.narrow(0, s.keyStart, s.keys).copy_(summed(at::matmul(dS.transpose(1, 2), query)));
     dV.narrow(0, s.keyStart, s.keys).copy_(summed(at::matmul(p.transpose(1, 2), gradient)));
   }
-  torch::jit::drop(*stack, schema.arguments().size());
+  torch::jit::drop(*stack, operation.schema().arguments().size());
   torch::jit::push(*stack, views.onDevice(dQ), views.onDevice(dK), views.onDevice(dV));
 }
 

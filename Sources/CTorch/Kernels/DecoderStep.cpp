@@ -94,9 +94,9 @@ int64_t headsOf(const DecoderLayerWeights& layer, const DecoderLayerCache& cache
 
 template <class T>
 typename DecoderStepProblem<T>::Projection projection(const at::Tensor& weight, const at::Tensor& bias,
-                                                      const PackedMatrix* packed) {
+                                                      const std::optional<PackedMatrix>& packed) {
   return {constData<T>(weight), bias.defined() ? constData<T>(bias) : nullptr, weight.stride(0),
-          packed == nullptr ? PackedRows() : PackedRows(*packed)};
+          packed ? PackedRows(*packed) : PackedRows()};
 }
 
 /// The parts of the keys that the new tokens see, the new ones included.
@@ -183,8 +183,8 @@ bool isMatrix(const at::Tensor& weight, const at::Tensor& bias, int64_t rows, in
          (!bias.defined() || (bias.scalar_type() == dtype && bias.is_contiguous() && bias.numel() == rows));
 }
 
-bool isPacked(const PackedMatrix* packed, int64_t rows, int64_t columns) {
-  return packed == nullptr || (packed->rows == rows && packed->columns == columns);
+bool isPacked(const std::optional<PackedMatrix>& packed, int64_t rows, int64_t columns) {
+  return !packed || (packed->rows == rows && packed->columns == columns);
 }
 
 bool isNorm(const at::Tensor& weight, int64_t size, at::ScalarType dtype) {

@@ -100,9 +100,9 @@ struct DecoderLayerWeights {
   at::Tensor down, downBias;                    // [hidden, size]
   double inputEpsilon, attentionEpsilon, scale;
   int64_t keyHeads, window;  // window: as in `raggedAttention`
-  /// The same matrices in fewer bytes, to be read instead by processors that can; null where there are none.
+  /// The same matrices in fewer bytes, where there are any, to be read instead by processors that can.
   struct {
-    const PackedMatrix *queryKeyValue = nullptr, *output = nullptr, *gateUp = nullptr, *down = nullptr;
+    std::optional<PackedMatrix> queryKeyValue, output, gateUp, down;
   } packed;
 };
 
