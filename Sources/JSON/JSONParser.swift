@@ -1,23 +1,38 @@
+import Foundation
 import OrderedCollections
 
 /// A recursive-descent parser over the UTF-8 bytes of one document.
 ///
 /// It reads bytes, never `Character`s: a tokenizer file is tens of megabytes, and grapheme breaking
-/// alone would take longer than everything else.
-struct JSONParser {
+/// alone would take longer than everything else. For the same reason a reader can take the large parts of
+/// a document itself, member by member, before a ``JSONValue`` is made of each.
+package struct JSONParser {
   private let bytes: UnsafeBufferPointer<UInt8>
   private let options: JSONParsingOptions
   private var position = 0
   private var depth = 0
-  /// The keys that led here, kept only while an entry of `objectsAsPairs` can still match.
-  private var path: [String]?
+  /// What is left of the paths in `objectsAsPairs` that lead through here; nil where no more can match.
+  private var pairPaths: [ArraySlice<String>]?
+
+  /// Parses one document, which `read` reads as one value.
+  ///
+  /// - Throws: ``JSONError`` with line and column of the first byte that does not fit.
+  package static func parse(
+    _ data: Data, options: JSONParsingOptions = .init(),
+    _ read: (inout JSONParser) throws(JSONError) -> JSONValue
+  ) throws(JSONError) -> JSONValue {
+    try data.withUnsafeBytes { parse($0.bindMemory(to: UInt8.self), options: options, read) }.get()
+  }
 
   static func parse(
-    _ bytes: UnsafeBufferPointer<UInt8>, options: JSONParsingOptions
+    _ bytes: UnsafeBufferPointer<UInt8>, options: JSONParsingOptions,
+    _ read: (inout JSONParser) throws(JSONError) -> JSONValue = { parser throws(JSONError) in
+      try parser.value()
+    }
   ) -> Result<JSONValue, JSONError> {
     var parser = JSONParser(bytes: bytes, options: options)
     do throws(JSONError) {
-      return .success(try parser.document())
+      return .success(try parser.document(read))
     } catch {
       return .failure(error)
     }
@@ -26,17 +41,19 @@ struct JSONParser {
   private init(bytes: UnsafeBufferPointer<UInt8>, options: JSONParsingOptions) {
     self.bytes = bytes
     self.options = options
-    path = options.objectsAsPairs.isEmpty ? nil : []
+    pairPaths = options.objectsAsPairs.isEmpty ? nil : options.objectsAsPairs.map { $0[...] }
   }
 
-  private mutating func document() throws(JSONError) -> JSONValue {
+  private mutating func document(
+    _ read: (inout JSONParser) throws(JSONError) -> JSONValue
+  ) throws(JSONError) -> JSONValue {
     if let bad = UTF8Validation.firstInvalidByte(in: bytes) {
       throw error("the text is not UTF-8 (byte 0x\(String(bytes[bad], radix: 16)))", at: bad)
     }
     // A byte order mark is no JSON, but Windows editors write it.
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { position = 3 }
     skipWhitespace()
-    let value = try value()
+    let value = try read(&self)
     skipWhitespace()
     guard position == bytes.count else {
       throw error("expected the end of the document, found \(found())")
@@ -46,7 +63,8 @@ struct JSONParser {
 
   // MARK: Values
 
-  private mutating func value() throws(JSONError) -> JSONValue {
+  /// Reads the value that comes next.
+  package mutating func value() throws(JSONError) -> JSONValue {
     guard position < bytes.count else { throw error("expected a value, found the end of the text") }
     switch bytes[position] {
     case UInt8(ascii: "\""): return .string(try string())
@@ -64,58 +82,101 @@ struct JSONParser {
     }
   }
 
-  private mutating func object() throws(JSONError) -> JSONValue {
-    try enter()
-    let asPairs = path.map(options.objectsAsPairs.contains) ?? false
-    let outer = path
+  /// Whether the value that comes next is an object.
+  package var isAtObject: Bool { position < bytes.count && bytes[position] == UInt8(ascii: "{") }
+
+  /// Whether the value that comes next is an array.
+  package var isAtArray: Bool { position < bytes.count && bytes[position] == UInt8(ascii: "[") }
+
+  /// Whether the value that comes next is a string.
+  package var isAtString: Bool { position < bytes.count && bytes[position] == UInt8(ascii: "\"") }
+
+  /// Reads the object that comes next; `member` reads the value of each key and says what stands for it in the
+  /// object.
+  package mutating func object(
+    _ member: (inout JSONParser, _ key: String) throws(JSONError) -> JSONValue = {
+      parser, _ throws(JSONError) in try parser.value()
+    }
+  ) throws(JSONError) -> JSONValue {
+    let outer = pairPaths
+    let asPairs = outer?.contains(where: \.isEmpty) ?? false
     var members: OrderedDictionary<String, JSONValue> = [:]
     var pairs: [JSONValue] = []
+    var key = ""
+    var keyPosition = 0
+    try self.members { parser throws(JSONError) in
+      keyPosition = parser.position
+      key = try parser.string()
+    } value: { parser throws(JSONError) in
+      if let outer { parser.pairPaths = Self.paths(outer, behind: key) }
+      let value = try member(&parser, key)
+      if asPairs {
+        pairs.append(.array([.string(key), value]))
+      } else if members.updateValue(value, forKey: key) != nil {
+        try parser.checkSameScalars(key, in: members, at: keyPosition)
+      }
+    }
+    pairPaths = outer
+    return asPairs ? .array(pairs) : .object(members)
+  }
+
+  /// Reads the object that comes next: of each member, `key` reads the key, then `value` the value.
+  @inline(__always)
+  package mutating func members(
+    key: (inout JSONParser) throws(JSONError) -> Void, value: (inout JSONParser) throws(JSONError) -> Void
+  ) throws(JSONError) {
+    try enter()
     skipWhitespace()
     if !take(UInt8(ascii: "}")) {
+      var isFirst = true
       while true {
-        guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else {
-          throw error("expected a key in double quotes\(members.isEmpty ? " or `}`" : ""), found \(found())")
+        guard isAtString else {
+          throw error("expected a key in double quotes\(isFirst ? " or `}`" : ""), found \(found())")
         }
+        isFirst = false
         let keyPosition = position
-        let key = try string()
+        try key(&self)
         skipWhitespace()
         guard take(UInt8(ascii: ":")) else {
-          throw error("expected `:` after the key \"\(key)\", found \(found())")
+          throw try error("expected `:` after the key \"\(string(at: keyPosition))\", found \(found())")
         }
         skipWhitespace()
-        if outer != nil { follow(key, from: outer) }
-        let value = try value()
-        if asPairs {
-          pairs.append(.array([.string(key), value]))
-        } else if members.updateValue(value, forKey: key) != nil {
-          try checkSameScalars(key, in: members, at: keyPosition)
-        }
+        try value(&self)
         skipWhitespace()
         if take(UInt8(ascii: ",")) {
           skipWhitespace()
           continue
         }
         guard take(UInt8(ascii: "}")) else {
-          throw error("expected `,` or `}` after the value of \"\(key)\", found \(found())")
+          throw try error(
+            "expected `,` or `}` after the value of \"\(string(at: keyPosition))\", found \(found())")
         }
         break
       }
     }
-    path = outer
     depth -= 1
-    return asPairs ? .array(pairs) : .object(members)
   }
 
   private mutating func array() throws(JSONError) -> JSONValue {
-    try enter()
     // An element's path has an index in it, which `objectsAsPairs` cannot name.
-    let outer = path
-    path = nil
+    let outer = pairPaths
+    pairPaths = nil
     var elements: [JSONValue] = []
+    try self.elements { parser throws(JSONError) in elements.append(try parser.value()) }
+    pairPaths = outer
+    return .array(elements)
+  }
+
+  /// Reads the array that comes next; `element` reads each element.
+  @inline(__always)
+  package mutating func elements(
+    _ element: (inout JSONParser) throws(JSONError) -> Void
+  ) throws(JSONError) {
+    try enter()
     skipWhitespace()
     if !take(UInt8(ascii: "]")) {
       while true {
-        elements.append(try value())
+        try element(&self)
         skipWhitespace()
         if take(UInt8(ascii: ",")) {
           skipWhitespace()
@@ -127,9 +188,7 @@ struct JSONParser {
         break
       }
     }
-    path = outer
     depth -= 1
-    return .array(elements)
   }
 
   private mutating func enter() throws(JSONError) {
@@ -140,10 +199,10 @@ struct JSONParser {
     position += 1
   }
 
-  private mutating func follow(_ key: String, from outer: [String]?) {
-    guard let outer else { return }
-    let next = outer + [key]
-    path = options.objectsAsPairs.contains { $0.starts(with: next) } ? next : nil
+  /// What is left of `paths` behind a key.
+  private static func paths(_ paths: [ArraySlice<String>], behind key: String) -> [ArraySlice<String>]? {
+    let rest = paths.compactMap { $0.first == key ? $0.dropFirst() : nil }
+    return rest.isEmpty ? nil : rest
   }
 
   /// A repeated key replaces the earlier value, as in Python; a key that is only canonically
@@ -214,29 +273,59 @@ struct JSONParser {
   // MARK: Strings
 
   private mutating func string() throws(JSONError) -> String {
-    position += 1
     let start = position
-    while position < bytes.count {
-      let byte = bytes[position]
-      if byte == UInt8(ascii: "\"") {
-        let text = String(decoding: bytes[start..<position], as: UTF8.self)
-        position += 1
-        return text
-      }
-      if byte == UInt8(ascii: "\\") { return try stringWithEscapes(from: start) }
-      if byte < 0x20 { throw controlCharacter(byte) }
-      position += 1
+    if let plain = try plainString() { return String(decoding: plain, as: UTF8.self) }
+    var text: [UInt8] = []
+    try escapedString(from: start, into: &text)
+    return String(decoding: text, as: UTF8.self)
+  }
+
+  /// Reads the string that comes next, appending its UTF-8 to `text`.
+  package mutating func string(into text: inout [UInt8]) throws(JSONError) {
+    let start = position
+    if let plain = try plainString() {
+      text.append(contentsOf: plain)
+    } else {
+      try escapedString(from: start, into: &text)
     }
+  }
+
+  /// The string at `start`, for errors about what follows it.
+  private func string(at start: Int) throws(JSONError) -> String {
+    var parser = self
+    parser.position = start
+    return try parser.string()
+  }
+
+  /// Reads a string in which nothing is escaped; nil where something is.
+  @inline(__always)
+  private mutating func plainString() throws(JSONError) -> UnsafeBufferPointer<UInt8>? {
+    let start = position + 1
+    var end = start
+    while end < bytes.count {
+      let byte = bytes[end]
+      if byte == UInt8(ascii: "\"") {
+        position = end + 1
+        return UnsafeBufferPointer(rebasing: bytes[start..<end])
+      }
+      if byte == UInt8(ascii: "\\") { return nil }
+      if byte < 0x20 {
+        position = end
+        throw controlCharacter(byte)
+      }
+      end += 1
+    }
+    position = end
     throw error("the string is not closed", at: start - 1)
   }
 
-  private mutating func stringWithEscapes(from start: Int) throws(JSONError) -> String {
-    var text = Array(bytes[start..<position])
+  private mutating func escapedString(from start: Int, into text: inout [UInt8]) throws(JSONError) {
+    position = start + 1
     while position < bytes.count {
       let byte = bytes[position]
       position += 1
       switch byte {
-      case UInt8(ascii: "\""): return String(decoding: text, as: UTF8.self)
+      case UInt8(ascii: "\""): return
       case UInt8(ascii: "\\"): try escape(into: &text)
       case 0..<0x20:
         position -= 1
@@ -244,7 +333,7 @@ struct JSONParser {
       default: text.append(byte)
       }
     }
-    throw error("the string is not closed", at: start - 1)
+    throw error("the string is not closed", at: start)
   }
 
   private mutating func escape(into text: inout [UInt8]) throws(JSONError) {
@@ -312,11 +401,18 @@ struct JSONParser {
 
   private mutating func skipWhitespace() {
     while position < bytes.count {
+      // Eight spaces at a time: indented files have more of them than of anything else.
+      while position + 8 <= bytes.count, word(at: position) == 0x2020_2020_2020_2020 { position += 8 }
+      guard position < bytes.count else { return }
       switch bytes[position] {
       case 0x20, 0x0A, 0x0D, 0x09: position += 1
       default: return
       }
     }
+  }
+
+  private func word(at position: Int) -> UInt64 {
+    UnsafeRawBufferPointer(bytes).loadUnaligned(fromByteOffset: position, as: UInt64.self)
   }
 
   private mutating func take(_ byte: UInt8) -> Bool {

@@ -34,6 +34,15 @@ extension JSONValue {
     serializer.write(self, depth: 0)
     return String(decoding: serializer.output, as: UTF8.self)
   }
+
+  /// Appends the text of this value, on one line, to `output`.
+  package func serialize(into output: inout [UInt8]) {
+    var serializer = JSONSerializer(
+      indentation: nil, sortedKeys: false, escapeNonASCII: false, itemSeparator: ", ", keySeparator: ": ")
+    swap(&serializer.output, &output)
+    serializer.write(self, depth: 0)
+    swap(&serializer.output, &output)
+  }
 }
 
 private struct JSONSerializer {

@@ -6,11 +6,12 @@ package enum UTF8Validation {
     let count = bytes.count
     let raw = UnsafeRawBufferPointer(bytes)
     while index < count {
-      // Eight ASCII bytes at a time: most of every JSON file.
-      while index + 8 <= count,
-        raw.loadUnaligned(fromByteOffset: index, as: UInt64.self) & 0x8080_8080_8080_8080 == 0
-      {
-        index += 8
+      // Eight bytes at a time up to the next one that is not ASCII: most of every JSON file is.
+      while index + 8 <= count {
+        let high =
+          raw.loadUnaligned(fromByteOffset: index, as: UInt64.self).littleEndian & 0x8080_8080_8080_8080
+        index += high.trailingZeroBitCount >> 3
+        if high != 0 { break }
       }
       guard index < count else { return nil }
       let byte = bytes[index]

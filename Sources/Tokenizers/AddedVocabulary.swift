@@ -5,7 +5,7 @@ struct AddedVocabulary: Sendable {
   /// What the tokens are written as in normalized text, where that differs from their content.
   private var normalizedContents: [Int32: [UInt8]] = [:]
   private var byContent: [[UInt8]: Int32] = [:]
-  private var specialContents: Set<[UInt8]> = []
+  private var specialContents: Set<ArraySlice<UInt8>> = []
   private var plainTrie = TokenTrie()
   private var normalizedTrie = TokenTrie()
 
@@ -16,7 +16,7 @@ struct AddedVocabulary: Sendable {
       if let known = byContent[content], known != token.id { tokens[known] = nil }
       byContent[content] = token.id
       tokens[token.id] = token
-      if token.special { specialContents.insert(content) }
+      if token.special { specialContents.insert(content[...]) }
     }
     for (id, token) in tokens.sorted(by: { $0.key < $1.key }) {
       guard token.normalized else {
@@ -41,7 +41,7 @@ struct AddedVocabulary: Sendable {
   }
 
   /// Whether a token's text is that of a special token.
-  func isSpecial(_ content: [UInt8]) -> Bool { specialContents.contains(content) }
+  func isSpecial(_ content: ArraySlice<UInt8>) -> Bool { specialContents.contains(content) }
 
   /// Calls `body` with the parts of `range`: added tokens, and the text between them.
   func find(

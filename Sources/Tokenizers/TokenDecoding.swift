@@ -1,23 +1,12 @@
 /// Ids to text: the decoder, and what it needs to know of each token.
 struct TokenDecoding: Sendable {
   private let decoder: (any TokenDecoder)?
-  /// Each token as the decoder sees it; for byte-level decoders the bytes that it stands for.
-  private let tokens: [Token?]
-  /// Bytes of all tokens.
-  private let arena: [UInt8]
+  private let tokens: TokenTable
+  private let addedVocabulary: AddedVocabulary
   /// Whether the text is the tokens' bytes, one after another, and nothing else.
   let isByteLevel: Bool
-
   /// Whether tokens like `<0xE4>` are joined into characters.
   private let fallsBackToBytes: Bool
-
-  private struct Token: Sendable {
-    let start: Int
-    let length: Int
-    let isSpecial: Bool
-    let leadingSpaces: UInt16
-    let trailingSpaces: UInt16
-  }
 
   init(decoder: (any TokenDecoder)?, model: any TokenizerModel, addedVocabulary: AddedVocabulary) {
     var decoder = decoder
@@ -27,30 +16,8 @@ struct TokenDecoding: Sendable {
     isByteLevel = decoder is ByteLevelDecoder
     fallsBackToBytes = Self.fallsBackToBytes(decoder)
     self.decoder = decoder
-    var arena: [UInt8] = []
-    var tokens: [Token?] = []
-    let upperBound = max(
-      model.tokens.upperBound, Int(addedVocabulary.tokens.keys.max() ?? -1) + 1)
-    tokens.reserveCapacity(upperBound)
-    for id in 0..<upperBound {
-      guard
-        let content = addedVocabulary.decodedContent(Int32(id)) ?? model.tokens.bytes(id).map(Array.init)
-      else {
-        tokens.append(nil)
-        continue
-      }
-      let start = arena.count
-      let scalars = UTF8Text.scalars(content)
-      let spaces = Self.spaces(scalars)
-      arena += isByteLevel ? ByteAlphabet.decode(scalars) ?? content : content
-      tokens.append(
-        Token(
-          start: start, length: arena.count - start, isSpecial: addedVocabulary.isSpecial(content),
-          leadingSpaces: UInt16(clamping: spaces.leading),
-          trailingSpaces: UInt16(clamping: spaces.trailing)))
-    }
-    self.arena = arena
-    self.tokens = tokens
+    tokens = model.tokens
+    self.addedVocabulary = addedVocabulary
   }
 
   private static func fallsBackToBytes(_ decoder: (any TokenDecoder)?) -> Bool {
@@ -66,28 +33,51 @@ struct TokenDecoding: Sendable {
     fallsBackToBytes && bytes(id, false).flatMap(ByteFallbackDecoder.byte) != nil
   }
 
-  private func token(_ id: Int32) -> Token? {
-    id >= 0 && id < tokens.count ? tokens[Int(id)] : nil
+  /// A token as the vocabulary writes it; nil for ids without a token.
+  private func content(_ id: Int32) -> ArraySlice<UInt8>? {
+    addedVocabulary.decodedContent(id).map { $0[...] } ?? tokens.bytes(Int(id))
   }
 
   /// White space at the ends of a token, `Ġ` (U+0120) included.
-  func spaces(_ id: Int32) -> (leading: Int, trailing: Int) {
-    token(id).map { (Int($0.leadingSpaces), Int($0.trailingSpaces)) } ?? (0, 0)
-  }
+  func spaces(_ id: Int32) -> (leading: Int, trailing: Int) { content(id).map(Self.spaces) ?? (0, 0) }
 
   /// White space at the ends of a text, `Ġ` (U+0120) included.
-  static func spaces(_ scalars: [UInt32]) -> (leading: Int, trailing: Int) {
+  static func spaces(_ text: ArraySlice<UInt8>) -> (leading: Int, trailing: Int) {
     let properties = ScalarProperties.shared
-    func isSpace(_ scalar: UInt32) -> Bool { scalar == 0x120 || properties.isWhitespace(scalar) }
-    return (
-      scalars.prefix(while: isSpace).count, scalars.reversed().prefix(while: isSpace).count
-    )
+    return text.withUnsafeBufferPointer { text in
+      func isSpace(_ position: Int) -> Bool {
+        let scalar = UTF8Text.scalar(text, at: position).value
+        return scalar == 0x120 || properties.isWhitespace(scalar)
+      }
+      var (leading, start) = (0, 0)
+      while start < text.count, isSpace(start) {
+        leading += 1
+        start += UTF8Text.scalar(text, at: start).length
+      }
+      var (trailing, end) = (0, text.count)
+      while end > 0, case let last = UTF8Text.start(text, before: end), isSpace(last) {
+        trailing += 1
+        end = last
+      }
+      return (leading, trailing)
+    }
   }
 
   /// What a token contributes; nil for ids without a token, and for special ones that are skipped.
-  func bytes(_ id: Int32, _ skipSpecialTokens: Bool) -> ArraySlice<UInt8>? {
-    guard let token = token(id), !(skipSpecialTokens && token.isSpecial) else { return nil }
-    return arena[token.start..<token.start + token.length]
+  func bytes(_ id: Int32, _ skipSpecialTokens: Bool) -> [UInt8]? {
+    var bytes: [UInt8] = []
+    return append(id, skipSpecialTokens, to: &bytes) ? bytes : nil
+  }
+
+  /// Appends what a token contributes: the token as the decoder sees it, or for byte-level decoders the bytes that
+  /// it stands for; nothing, and false, for ids without a token, and for special ones that are skipped.
+  private func append(_ id: Int32, _ skipSpecialTokens: Bool, to bytes: inout [UInt8]) -> Bool {
+    guard let content = content(id), !(skipSpecialTokens && addedVocabulary.isSpecial(content)) else {
+      return false
+    }
+    // A token with a character outside the alphabet, such as an added token with a space, stands for itself.
+    if !isByteLevel || !ByteAlphabet.decode(content, into: &bytes) { bytes += content }
+    return true
   }
 
   /// The text of tokens, as UTF-8.
@@ -95,12 +85,10 @@ struct TokenDecoding: Sendable {
     if isByteLevel {
       var bytes: [UInt8] = []
       bytes.reserveCapacity(ids.count * 4)
-      for id in ids {
-        if let token = self.bytes(id, skipSpecialTokens) { bytes += token }
-      }
+      for id in ids { _ = append(id, skipSpecialTokens, to: &bytes) }
       return LossyUTF8Decoder.decode(bytes)
     }
-    let tokens = ids.compactMap { bytes($0, skipSpecialTokens).map(Array.init) }
+    let tokens = ids.compactMap { bytes($0, skipSpecialTokens) }
     // Without a decoder nobody knows where words end; the reference puts spaces between tokens.
     guard let decoder else { return Array(tokens.joined(separator: [0x20])) }
     return Array(decoder.decode(tokens).joined())

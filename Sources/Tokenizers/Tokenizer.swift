@@ -169,8 +169,7 @@ public final class Tokenizer: Sendable {
             sink.append(piece.token, length: piece.end - piece.start)
             encoding.offsets.append(text.source(of: piece.start..<piece.end))
             // With the white space that the token took along.
-            encoding.spaces.append(
-              TokenDecoding.spaces(UTF8Text.scalars(Array(text.bytes[piece.start..<piece.end]))))
+            encoding.spaces.append(TokenDecoding.spaces(text.bytes[piece.start..<piece.end]))
             continue
           }
           let first = sink.ids.count

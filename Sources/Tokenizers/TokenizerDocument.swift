@@ -3,26 +3,49 @@ import JSON
 
 /// A parsed `tokenizer.json`, from which components are made.
 struct TokenizerDocument {
+  /// Everything but the lists of the model.
   let value: JSONValue
+  private let lists: ModelLists
 
   init(parsing data: Data) throws(TokenizerError) {
+    var lists = ModelLists()
     do throws(JSONError) {
-      // Two tokens may be the same Swift string, so that the vocabulary cannot be a dictionary.
-      value = try JSONValue(
-        parsing: data,
-        options: JSONParsingOptions(
-          replacesLoneSurrogates: true, objectsAsPairs: [["model", "vocab"]]))
+      value = try JSONParser.parse(data, options: JSONParsingOptions(replacesLoneSurrogates: true)) {
+        parser throws(JSONError) in
+        guard parser.isAtObject else { return try parser.value() }
+        return try parser.object { parser, key throws(JSONError) in
+          guard key == "model" else { return try parser.value() }
+          return try Self.model(&parser, &lists)
+        }
+      }
     } catch {
       throw TokenizerError(
         .malformed, "tokenizer.json is not valid JSON: \(error). Download the file again.")
     }
+    self.lists = lists
     try check()
   }
 
-  /// A document whose `model.vocab` is an array of pairs.
-  init(_ value: JSONValue) throws(TokenizerError) {
-    self.value = value
-    try check()
+  /// Reads the model, its lists into `lists`: there are hundreds of thousands of tokens and merges, and two
+  /// tokens may be the same Swift string, so that the vocabulary cannot be a dictionary.
+  private static func model(
+    _ parser: inout JSONParser, _ lists: inout ModelLists
+  ) throws(JSONError) -> JSONValue {
+    // Of members with the same key the last one counts, here and below.
+    lists = ModelLists()
+    guard parser.isAtObject else { return try parser.value() }
+    return try parser.object { parser, key throws(JSONError) in
+      if key == "vocab" { lists.vocabulary = nil }
+      if key == "merges" { lists.merges = nil }
+      if key == "vocab", parser.isAtObject {
+        lists.vocabulary = try Vocabulary.read(&parser)
+      } else if key == "merges", parser.isAtArray {
+        lists.merges = try MergeList.read(&parser)
+      } else {
+        return try parser.value()
+      }
+      return .null
+    }
   }
 
   private func check() throws(TokenizerError) {
@@ -53,7 +76,7 @@ struct TokenizerDocument {
   }
 
   func model() throws(TokenizerError) -> any TokenizerModel {
-    try ModelCatalogue.make(ComponentConfiguration(value["model"] ?? .null, at: "model"))
+    try ModelCatalogue.make(ComponentConfiguration(value["model"] ?? .null, at: "model"), lists)
   }
 
   func postProcessor() throws(TokenizerError) -> (any PostProcessor)? {

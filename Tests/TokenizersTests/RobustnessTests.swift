@@ -110,6 +110,28 @@ import Tokenizers
       (#"{"model": {"type": "BPE", "dropout": 0.1, "vocab": {}, "merges": []}}"#, "dropout"),
       (#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}"#, "not in its vocabulary"),
       (#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a"]}}"#, "one space"),
+      (
+        ##"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["#version: 0.2", ["a"]]}}"##,
+        "model.merges[1]"
+      ),
+      (#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "a", "a"]]}}"#, "model.merges[0]"),
+      (#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", 1]]}}"#, "model.merges[0]"),
+      (#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [{}]}}"#, "model.merges[0]"),
+      (
+        #"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": {}}}"#,
+        "`model.merges` of tokenizer.json is an object"
+      ),
+      (#"{"model": {"type": "BPE", "vocab": {"a": 0}}}"#, "`model.merges` of tokenizer.json is missing"),
+      (
+        #"{"model": {"type": "BPE", "vocab": [["a", 0]], "merges": []}}"#,
+        "`model.vocab` of tokenizer.json is an array"
+      ),
+      (#"{"model": {"type": "BPE", "vocab": {"a": 0}, "vocab": 1, "merges": []}}"#, "`model.vocab`"),
+      (
+        #"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "model": {"type": "BPE", "merges": []}}"#,
+        "`model.vocab`"
+      ),
+      (#"{"model": {"type": "BPE", "vocab": {"a": "0"}, "merges": []}}"#, "no id between"),
       (#"{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}"#, "no id between"),
       (#"{"model": {"type": "BPE", "vocab": {"a": 99999999999}, "merges": []}}"#, "no id between"),
       (#"{"version": "2.0", "model": {}}"#, "version"),

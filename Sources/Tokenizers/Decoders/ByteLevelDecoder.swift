@@ -9,6 +9,7 @@ struct ByteLevelDecoder: TokenDecoder {
   /// The bytes that a token stands for: a token with a character outside the alphabet, such as an
   /// added token with a space in it, stands for itself.
   static func bytes(_ token: [UInt8]) -> [UInt8] {
-    ByteAlphabet.decode(UTF8Text.scalars(token)) ?? token
+    var bytes: [UInt8] = []
+    return ByteAlphabet.decode(token[...], into: &bytes) ? bytes : token
   }
 }

@@ -10,14 +10,7 @@ extension Tokenizer {
   /// - Throws: ``TokenizerError`` where the metadata contradicts itself, or names a kind of tokenizer that
   ///   is not implemented.
   public convenience init(gguf vocabulary: GGUFVocabulary) throws {
-    let converter = try GGUFConverter(vocabulary)
-    let config = converter.configuration()
-    try self.init(
-      TokenizerDocument(converter.document(vocab: converter.vocabularyPairs())),
-      configuration: TokenizerConfiguration(
-        config: config, specialTokensMap: nil, addedTokens: nil,
-        chatTemplate: vocabulary.chatTemplate),
-      files: converter.files(configuration: config))
+    try self.init(files: GGUFConverter(vocabulary).files())
   }
 }
 
@@ -74,19 +67,10 @@ struct GGUFConverter {
     types[id] == .unused && vocabulary.tokens[id] == "[PAD\(id)]"
   }
 
-  /// Every token with its id, added ones too: so they keep their ids wherever the files are read.
-  private var entries: [(token: String, id: Int)] {
-    vocabulary.tokens.enumerated().compactMap { isFiller($0.offset) ? nil : ($0.element, $0.offset) }
-  }
-
-  func vocabularyPairs() -> JSONValue {
-    .array(entries.map { .array([.string($0.token), .integer($0.id)]) })
-  }
-
   private func token(_ id: Int?) -> JSONValue? { id.map { .string(vocabulary.tokens[$0]) } }
 
-  /// `tokenizer.json`, with `vocab` as its vocabulary.
-  func document(vocab: JSONValue) throws(TokenizerError) -> JSONValue {
+  /// `tokenizer.json` without the lists of its last member, the model.
+  private func document() throws(TokenizerError) -> JSONValue {
     var added: [JSONValue] = []
     for (id, type) in types.enumerated() where type == .control || type == .userDefined {
       added.append([
@@ -94,16 +78,10 @@ struct GGUFConverter {
         "lstrip": false, "rstrip": false, "normalized": false, "special": .bool(type == .control),
       ])
     }
-    var merges: [JSONValue] = []
-    merges.reserveCapacity(vocabulary.merges?.count ?? 0)
-    for (index, line) in (vocabulary.merges ?? []).enumerated() {
-      let (left, right) = try BPE.pair(line, index)
-      merges.append(.array([.string(left), .string(right)]))
-    }
     let model: JSONValue = [
       "type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
       "end_of_word_suffix": nil, "fuse_unk": false, "byte_fallback": false,
-      "ignore_merges": .bool(kind.ignoresMerges), "vocab": vocab, "merges": .array(merges),
+      "ignore_merges": .bool(kind.ignoresMerges),
     ]
     let byteLevel: JSONValue = [
       "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
@@ -146,7 +124,7 @@ struct GGUFConverter {
   }
 
   /// `tokenizer_config.json`.
-  func configuration() -> JSONValue {
+  private var configuration: JSONValue {
     var members: OrderedDictionary<String, JSONValue> = roles
     members["clean_up_tokenization_spaces"] = false
     if let length = vocabulary.contextLength { members["model_max_length"] = .integer(length) }
@@ -164,10 +142,9 @@ struct GGUFConverter {
     return members
   }
 
-  func files(configuration: JSONValue) throws(TokenizerError) -> TokenizerFiles {
-    let document = try document(vocab: .null)
+  func files() throws(TokenizerError) -> TokenizerFiles {
     var contents = [
-      TokenizerFiles.tokenizer: Data(text(document).utf8),
+      TokenizerFiles.tokenizer: Data(try text()),
       TokenizerFiles.configuration: Data((configuration.serialized(indent: 2) + "\n").utf8),
       TokenizerFiles.specialTokensMap: Data((JSONValue.object(roles).serialized(indent: 2) + "\n").utf8),
     ]
@@ -175,20 +152,32 @@ struct GGUFConverter {
     return TokenizerFiles(contents: contents)
   }
 
-  /// The document as text. The vocabulary is written by hand: two tokens may be equal as Swift strings,
-  /// which a dictionary of strings cannot hold.
-  private func text(_ document: JSONValue) -> String {
-    func members(_ value: JSONValue?, _ replaced: String, _ text: () -> String) -> String {
-      let parts = (value?.objectValue ?? [:]).map { key, member in
-        "\(JSONValue.string(key).serialized()): \(key == replaced ? text() : member.serialized())"
-      }
-      return "{" + parts.joined(separator: ", ") + "}"
+  /// `tokenizer.json` as text. The model's lists are written from the strings: there are hundreds of thousands of
+  /// them, and two tokens may be the same Swift string, which a dictionary cannot hold.
+  private func text() throws(TokenizerError) -> [UInt8] {
+    var text = Array(try document().serialized().utf8)
+    text.removeLast("}}".utf8.count)
+    text += #", "vocab": {"#.utf8
+    var separator = ""
+    // With every token, added ones too: so they keep their ids wherever the file is read.
+    for (id, token) in vocabulary.tokens.enumerated() where !isFiller(id) {
+      text += separator.utf8
+      JSONValue.string(token).serialize(into: &text)
+      text += ": \(id)".utf8
+      separator = ", "
     }
-    return members(document, "model") {
-      members(document["model"], "vocab") {
-        let tokens = entries.map { "\(JSONValue.string($0.token).serialized()): \($0.id)" }
-        return "{" + tokens.joined(separator: ", ") + "}"
-      }
+    text += #"}, "merges": ["#.utf8
+    separator = "["
+    for (index, line) in (vocabulary.merges ?? []).enumerated() {
+      let (left, right) = try MergeList.split(Array(line.utf8), index)
+      text += separator.utf8
+      JSONValue.string(String(decoding: left, as: UTF8.self)).serialize(into: &text)
+      text += ", ".utf8
+      JSONValue.string(String(decoding: right, as: UTF8.self)).serialize(into: &text)
+      text += "]".utf8
+      separator = ", ["
     }
+    text += "]}}".utf8
+    return text
   }
 }

@@ -21,89 +21,26 @@ struct BPE: TokenizerModel {
   private let byteTokens: [Int32]?
   private let boundaries: MergeBoundaries?
 
-  /// The parts of a model, however they were read.
-  struct Parts {
-    var vocabulary: [(token: String, id: Int)]
-    var merges: [(left: String, right: String)]
-    var unknownToken: String?
-    var continuingPrefix = ""
-    var endOfWordSuffix = ""
-    var fusesUnknown = false
-    var byteFallback = false
-    var ignoresMerges = false
-  }
-
-  init(
-    _ configuration: ComponentConfiguration, vocabulary: [(token: String, id: Int)]
-  ) throws(TokenizerError) {
+  init(_ configuration: ComponentConfiguration, _ lists: ModelLists) throws(TokenizerError) {
+    guard let vocabulary = try lists.vocabulary?.get() else {
+      throw configuration.wrong("vocab", "an object of tokens and ids")
+    }
     if let dropout = configuration.value["dropout"]?.doubleValue, dropout != 0 {
       throw TokenizerError(
         .unsupported,
         "`\(configuration.path).dropout` of tokenizer.json is \(dropout): random merges would give other "
           + "tokens at every call. Set it to null.")
     }
-    var parts = Parts(vocabulary: vocabulary, merges: [])
-    parts.unknownToken = try configuration.optionalString("unk_token")
-    parts.continuingPrefix = try configuration.optionalString("continuing_subword_prefix") ?? ""
-    parts.endOfWordSuffix = try configuration.optionalString("end_of_word_suffix") ?? ""
-    parts.fusesUnknown = try configuration.bool("fuse_unk", default: false)
-    parts.byteFallback = try configuration.bool("byte_fallback", default: false)
-    parts.ignoresMerges = try configuration.bool("ignore_merges", default: false)
-    let items = try configuration.array("merges")
-    parts.merges.reserveCapacity(items.count)
-    for (index, item) in items.enumerated() {
-      if case .array(let pair) = item, pair.count == 2, let left = pair[0].stringValue,
-        let right = pair[1].stringValue
-      {
-        parts.merges.append((left, right))
-      } else if case .string(let line) = item, !line.hasPrefix("#version") {
-        parts.merges.append(try Self.pair(line, index))
-      } else if item.stringValue == nil {
-        throw configuration.wrong("merges", "an array of `\"a b\"` or `[\"a\", \"b\"]`")
-      }
-    }
-    try self.init(parts)
-  }
+    let unknownToken = try configuration.optionalString("unk_token")
+    continuingPrefix = Array((try configuration.optionalString("continuing_subword_prefix") ?? "").utf8)
+    endOfWordSuffix = Array((try configuration.optionalString("end_of_word_suffix") ?? "").utf8)
+    fusesUnknown = try configuration.bool("fuse_unk", default: false)
+    let fallsBackToBytes = try configuration.bool("byte_fallback", default: false)
+    ignoresMerges = try configuration.bool("ignore_merges", default: false)
+    guard let list = try lists.merges?.get() else { throw configuration.wrong("merges", "an array") }
 
-  /// Splits `"a b"` at its only space.
-  static func pair(_ line: String, _ index: Int) throws(TokenizerError) -> (String, String) {
-    let bytes = Array(line.utf8)
-    guard let space = bytes.firstIndex(of: 0x20), bytes.lastIndex(of: 0x20) == space else {
-      throw TokenizerError(
-        .malformed,
-        "Merge \(index) of the tokenizer, \(line.debugDescription), is not two tokens with one space "
-          + "between them. Download the file again.")
-    }
-    return (
-      String(decoding: bytes[..<space], as: UTF8.self),
-      String(decoding: bytes[(space + 1)...], as: UTF8.self)
-    )
-  }
-
-  init(_ parts: Parts) throws(TokenizerError) {
-    var tokens = TokenTable(minimumCapacity: parts.vocabulary.count)
-    for (token, id) in parts.vocabulary { tokens.insert(token.utf8, id: id) }
-
-    continuingPrefix = Array(parts.continuingPrefix.utf8)
-    endOfWordSuffix = Array(parts.endOfWordSuffix.utf8)
-    var merges = MergeTable(capacity: parts.merges.count)
-    var results: [Int32] = []
-    results.reserveCapacity(parts.merges.count)
-    for (rank, merge) in parts.merges.enumerated() {
-      // The prefix marks a piece inside a word: the merged token has only its left part's.
-      let right = merge.right.utf8.dropFirst(continuingPrefix.count)
-      guard let left = tokens.id(merge.left), let rightID = tokens.id(merge.right),
-        let result = tokens.id(Array(merge.left.utf8) + right)
-      else {
-        throw TokenizerError(
-          .malformed,
-          "Merge \(rank) of the tokenizer, \(merge.left.debugDescription) and "
-            + "\(merge.right.debugDescription), names a token that is not in its vocabulary. "
-            + "Vocabulary and merges do not belong together; download the files again.")
-      }
-      merges.insert(left, rightID, rank: UInt32(rank), result: result)
-      results.append(result)
-    }
+    let tokens = TokenTable(vocabulary)
+    merges = try MergeTable(list, tokens, continuingPrefixLength: continuingPrefix.count)
 
     let bytes = ByteAlphabet.scalars.map { scalar -> Int32? in
       var character: [UInt8] = []
@@ -114,7 +51,7 @@ struct BPE: TokenizerModel {
     let isPlain = continuingPrefix.isEmpty && endOfWordSuffix.isEmpty
     byteTokens = isPlain && allBytes.count == 256 ? allBytes : nil
 
-    if let token = parts.unknownToken {
+    if let token = unknownToken {
       unknown = tokens.id(token)
       // With a token for every byte nothing is ever unknown, and files name tokens carelessly.
       guard unknown != nil || byteTokens != nil else {
@@ -126,17 +63,14 @@ struct BPE: TokenizerModel {
     } else {
       unknown = nil
     }
-    fusesUnknown = parts.fusesUnknown
-    ignoresMerges = parts.ignoresMerges
     let hexadecimal = Array("0123456789ABCDEF".utf8)
     fallback =
-      parts.byteFallback
+      fallsBackToBytes
       ? (0..<256).map { byte in
         tokens.id(Array("<0x".utf8) + [hexadecimal[byte >> 4], hexadecimal[byte & 15]] + [0x3E])
       } : nil
-    boundaries = byteTokens == nil ? nil : MergeBoundaries(results: results, tokens: tokens)
+    boundaries = byteTokens == nil ? nil : MergeBoundaries(list)
     self.tokens = tokens
-    self.merges = merges
   }
 
   var acceptsBytes: Bool { byteTokens != nil }

@@ -17,14 +17,15 @@ struct MergeBoundaries: Sendable {
   private let shapes: [(left: Int, right: Int)]
   private let shift: UInt64
 
-  init(results: [Int32], tokens: TokenTable) {
+  init(_ merges: MergeList) {
     var contexts: Set<UInt64> = []
     var shapes: [(left: Int, right: Int)] = []
-    for result in results {
-      guard let token = tokens.bytes(Int(result)),
-        let bytes = ByteAlphabet.decode(UTF8Text.scalars(Array(token)))
-      else { continue }
-      bytes.withUnsafeBufferPointer { bytes in
+    var token: [UInt8] = []
+    for rank in 0..<merges.count {
+      token.removeAll(keepingCapacity: true)
+      let result = merges.left(rank).lowerBound..<merges.right(rank).upperBound
+      guard ByteAlphabet.decode(merges.bytes[result], into: &token) else { continue }
+      token.withUnsafeBufferPointer { bytes in
         for place in 1..<max(1, bytes.count) where Self.isPlace(bytes, place) {
           let left = min(Self.context, place)
           let right = min(Self.context, bytes.count - place)

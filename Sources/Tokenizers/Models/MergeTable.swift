@@ -13,13 +13,39 @@ struct MergeTable: Sendable {
   private static let empty = UInt64.max
 
   private var slots: [Merge]
-  private(set) var count = 0
 
-  init(capacity: Int) {
+  /// The merges of a list; of those that it lists twice the last counts.
+  ///
+  /// - Parameter continuingPrefixLength: Bytes that mark a piece inside a word: a merged token has only its left
+  ///   part's.
+  init(_ list: MergeList, _ tokens: TokenTable, continuingPrefixLength: Int) throws(TokenizerError) {
     var size = 16
-    while size < capacity * 2 { size *= 2 }
+    while size < list.count * 2 { size *= 2 }
     slots = [Merge](
       repeating: Merge(key: Self.empty, rank: Self.none, result: -1), count: size)
+    let bytes = list.bytes
+    for rank in 0..<list.count {
+      let left = list.left(rank)
+      let right = list.right(rank)
+      let ids = bytes.withUnsafeBufferPointer { bytes in
+        func id(_ range: Range<Int>) -> Int32? { tokens.id(UnsafeBufferPointer(rebasing: bytes[range])) }
+        let result =
+          continuingPrefixLength == 0
+          ? id(left.lowerBound..<right.upperBound)
+          : tokens.id(Array(bytes[left]) + bytes[right].dropFirst(continuingPrefixLength))
+        return (left: id(left), right: id(right), result: result)
+      }
+      guard let leftID = ids.left, let rightID = ids.right, let result = ids.result else {
+        func name(_ range: Range<Int>) -> String {
+          String(decoding: bytes[range], as: UTF8.self).debugDescription
+        }
+        throw TokenizerError(
+          .malformed,
+          "Merge \(rank) of the tokenizer, \(name(left)) and \(name(right)), names a token that is not in its "
+            + "vocabulary. Vocabulary and merges do not belong together; download the files again.")
+      }
+      insert(leftID, rightID, rank: UInt32(rank), result: result)
+    }
   }
 
   @inline(__always)
@@ -33,12 +59,11 @@ struct MergeTable: Sendable {
   }
 
   /// Adds a merge; a pair that is already there gets the new rank.
-  mutating func insert(_ left: Int32, _ right: Int32, rank: UInt32, result: Int32) {
+  private mutating func insert(_ left: Int32, _ right: Int32, rank: UInt32, result: Int32) {
     let key = Self.key(left, right)
     let mask = slots.count - 1
     var slot = Self.start(key, mask)
     while slots[slot].key != Self.empty, slots[slot].key != key { slot = (slot + 1) & mask }
-    if slots[slot].key == Self.empty { count += 1 }
     slots[slot] = Merge(key: key, rank: rank, result: result)
   }
 

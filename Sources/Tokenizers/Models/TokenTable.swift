@@ -3,56 +3,49 @@
 /// Tokens are compared byte by byte: Swift's `String` takes `é` as one scalar and as two for equal, and
 /// vocabularies hold both.
 struct TokenTable: Sendable {
-  /// The bytes of all tokens, one after another, in the order in which they were added.
-  private var arena: [UInt8] = []
+  /// The bytes of all tokens, one after another.
+  private let arena: [UInt8]
   /// Token id → position of its bytes in `arena`; an empty slot has `start` < 0.
-  private var spans: [Span] = []
+  private let spans: [Span]
   /// Open addressing: token id + 1, or 0.
-  private var slots: [UInt32]
-  private(set) var count = 0
+  private let slots: [UInt32]
+  let count: Int
 
   private struct Span: Sendable {
     var start: Int = -1
     var length: Int = 0
   }
 
-  init(minimumCapacity: Int = 16) {
+  /// The tokens of a vocabulary; a token that it lists twice has the last of its ids.
+  init(_ vocabulary: Vocabulary) {
     var capacity = 32
-    while capacity < minimumCapacity * 2 { capacity *= 2 }
-    slots = [UInt32](repeating: 0, count: capacity)
+    while capacity < vocabulary.ids.count * 2 { capacity *= 2 }
+    var slots = [UInt32](repeating: 0, count: capacity)
+    var spans = [Span](repeating: Span(), count: Int(vocabulary.ids.max() ?? -1) + 1)
+    var count = 0
+    vocabulary.tokens.bytes.withUnsafeBufferPointer { arena in
+      for (index, id) in vocabulary.ids.enumerated() {
+        let range = vocabulary.tokens.range(index)
+        if spans[Int(id)].start < 0 { count += 1 }
+        spans[Int(id)] = Span(start: range.lowerBound, length: range.count)
+        let slot = Self.find(UnsafeBufferPointer(rebasing: arena[range]), arena, spans, slots)
+        slots[slot] = UInt32(id) + 1
+      }
+    }
+    arena = vocabulary.tokens.bytes
+    self.spans = spans
+    self.slots = slots
+    self.count = count
   }
 
   /// One more than the highest id.
   var upperBound: Int { spans.count }
 
-  /// Adds a token, or gives a known token another id.
-  mutating func insert(_ token: some Collection<UInt8>, id: Int) {
-    if (count + 1) * 2 > slots.count { grow() }
-    let start = arena.count
-    arena.append(contentsOf: token)
-    while spans.count <= id { spans.append(Span()) }
-    if spans[id].start < 0 { count += 1 }
-    spans[id] = Span(start: start, length: arena.count - start)
-    insertSlot(id)
-  }
-
-  private mutating func insertSlot(_ id: Int) {
-    let span = spans[id]
-    let slot = arena.withUnsafeBufferPointer { arena in
-      find(UnsafeBufferPointer(rebasing: arena[span.start..<span.start + span.length]), arena)
-    }
-    slots[slot] = UInt32(id) + 1
-  }
-
-  private mutating func grow() {
-    slots = [UInt32](repeating: 0, count: slots.count * 2)
-    for id in spans.indices where spans[id].start >= 0 { insertSlot(id) }
-  }
-
   /// The slot that holds the token, or the free one where it would go.
   @inline(__always)
-  private func find(
-    _ token: UnsafeBufferPointer<UInt8>, _ arena: UnsafeBufferPointer<UInt8>
+  private static func find(
+    _ token: UnsafeBufferPointer<UInt8>, _ arena: UnsafeBufferPointer<UInt8>, _ spans: [Span],
+    _ slots: [UInt32]
   ) -> Int {
     let mask = slots.count - 1
     var slot = Int(truncatingIfNeeded: ByteHash.hash(token)) & mask
@@ -70,15 +63,16 @@ struct TokenTable: Sendable {
 
   /// The id of a token; nil where the vocabulary does not have it.
   func id(_ token: UnsafeBufferPointer<UInt8>) -> Int32? {
-    let value = arena.withUnsafeBufferPointer { slots[find(token, $0)] }
+    let value = arena.withUnsafeBufferPointer { slots[Self.find(token, $0, spans, slots)] }
     return value == 0 ? nil : Int32(bitPattern: value - 1)
   }
 
-  func id(_ token: some Sequence<UInt8>) -> Int32? {
-    Array(token).withUnsafeBufferPointer { id($0) }
-  }
+  func id(_ token: [UInt8]) -> Int32? { token.withUnsafeBufferPointer { id($0) } }
 
-  func id(_ token: String) -> Int32? { id(token.utf8) }
+  func id(_ token: String) -> Int32? {
+    var token = token
+    return token.withUTF8 { id($0) }
+  }
 
   /// The bytes of a token; nil for an id that has none.
   func bytes(_ id: Int) -> ArraySlice<UInt8>? {
@@ -121,7 +115,8 @@ enum ByteHash {
 
   @inline(__always)
   private static func word(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> UInt64 {
-    UnsafeRawBufferPointer(bytes).loadUnaligned(fromByteOffset: position, as: UInt64.self)
+    // Hashes are the same on every machine.
+    UnsafeRawBufferPointer(bytes).loadUnaligned(fromByteOffset: position, as: UInt64.self).littleEndian
   }
 
   @inline(__always)

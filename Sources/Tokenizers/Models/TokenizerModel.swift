@@ -4,8 +4,7 @@ import JSON
 protocol TokenizerModel: Sendable {
   /// What `tokenizer.json` calls it.
   static var type: String { get }
-  /// - Parameter vocabulary: The members of `vocab`, in order, where that is an object.
-  init(_ configuration: ComponentConfiguration, vocabulary: [(token: String, id: Int)]) throws(TokenizerError)
+  init(_ configuration: ComponentConfiguration, _ lists: ModelLists) throws(TokenizerError)
 
   /// Every token, by id.
   var tokens: TokenTable { get }
@@ -18,11 +17,20 @@ protocol TokenizerModel: Sendable {
   var acceptsBytes: Bool { get }
 }
 
+/// The large parts of the model in a `tokenizer.json`, which are no `JSONValue`s; nil where the file has
+/// something else in their place.
+struct ModelLists {
+  var vocabulary: Result<Vocabulary, TokenizerError>?
+  var merges: Result<MergeList, TokenizerError>?
+}
+
 /// The models of `tokenizer.json`, by their `type`.
 enum ModelCatalogue {
   private static let models: [any TokenizerModel.Type] = [BPE.self]
 
-  static func make(_ configuration: ComponentConfiguration) throws(TokenizerError) -> any TokenizerModel {
+  static func make(
+    _ configuration: ComponentConfiguration, _ lists: ModelLists
+  ) throws(TokenizerError) -> any TokenizerModel {
     // Files of old versions have no type; then the members tell.
     let type =
       try configuration.optionalString("type")
@@ -30,29 +38,6 @@ enum ModelCatalogue {
     guard let model = models.first(where: { $0.type == type }) else {
       throw configuration.unknown(type, known: models.map { $0.type })
     }
-    return try model.init(configuration, vocabulary: try vocabulary(configuration))
-  }
-
-  /// `vocab`, which is parsed as an array of pairs: two tokens may be equal as Swift strings.
-  private static func vocabulary(
-    _ configuration: ComponentConfiguration
-  ) throws(TokenizerError) -> [(token: String, id: Int)] {
-    var result: [(token: String, id: Int)] = []
-    let items = try configuration.array("vocab")
-    result.reserveCapacity(items.count)
-    for item in items {
-      guard case .array(let pair) = item, pair.count == 2, let token = pair[0].stringValue else {
-        throw configuration.wrong("vocab", "an object of tokens and ids")
-      }
-      // Ids are positions in embedding matrices; the bound keeps a lying file from taking all memory.
-      guard let id = pair[1].intValue, (0..<1 << 24).contains(id) else {
-        throw TokenizerError(
-          .malformed,
-          "The token \(token.debugDescription) in `\(configuration.path).vocab` of tokenizer.json has "
-            + "no id between 0 and \(1 << 24 - 1). Download the file again.")
-      }
-      result.append((token, id))
-    }
-    return result
+    return try model.init(configuration, lists)
   }
 }

@@ -25,12 +25,6 @@ enum ByteAlphabet {
     return result
   }()
 
-  /// The byte that a character of the alphabet stands for.
-  static func byte(_ scalar: UInt32) -> UInt8? {
-    guard scalar < 0x144, bytes[Int(scalar)] >= 0 else { return nil }
-    return UInt8(bytes[Int(scalar)])
-  }
-
   /// Replaces each byte by its character.
   static func encode(_ text: inout AlignedText) {
     var changes: [AlignedText.Change] = []
@@ -41,13 +35,23 @@ enum ByteAlphabet {
     text.transform(changes)
   }
 
-  /// The bytes that a token stands for; nil where a character is not of the alphabet.
-  static func decode(_ token: some Sequence<UInt32>) -> [UInt8]? {
-    var result: [UInt8] = []
-    for scalar in token {
-      guard let byte = byte(scalar) else { return nil }
-      result.append(byte)
+  /// Appends the bytes that a token, as UTF-8, stands for; nothing, and false, where a character is not of the
+  /// alphabet.
+  static func decode(_ token: ArraySlice<UInt8>, into bytes: inout [UInt8]) -> Bool {
+    let start = bytes.count
+    let table = Self.bytes
+    return token.withUnsafeBufferPointer { token in
+      var position = 0
+      while position < token.count {
+        let (scalar, length) = UTF8Text.scalar(token, at: position)
+        guard scalar < table.count, case let byte = table[Int(scalar)], byte >= 0 else {
+          bytes.removeLast(bytes.count - start)
+          return false
+        }
+        bytes.append(UInt8(truncatingIfNeeded: byte))
+        position += length
+      }
+      return true
     }
-    return result
   }
 }

@@ -16,21 +16,29 @@ struct ScalarProperties: Sendable {
     var kinds: [UInt8] = []
     var known: [[UInt8]: UInt16] = [:]
     var run = 0
+    func end(_ run: Int) -> Int { run + 1 < runs.count ? Int(runs[run + 1] >> 8) : 0x110000 }
     for block in 0..<(0x110000 >> 8) {
-      var values = [UInt8](repeating: 0, count: 256)
-      for low in 0..<256 {
-        let scalar = UInt32(block << 8 | low)
-        while run + 1 < runs.count, runs[run + 1] >> 8 <= scalar { run += 1 }
-        values[low] = UInt8(truncatingIfNeeded: runs[run])
+      let scalars = block << 8..<(block + 1) << 8
+      while end(run) <= scalars.lowerBound { run += 1 }
+      // Most blocks lie in one run, together with the block before: no need to look at 256 scalars.
+      if Int(runs[run] >> 8) <= scalars.lowerBound - 256, end(run) >= scalars.upperBound {
+        blocks.append(blocks[block - 1])
+        continue
+      }
+      var values: [UInt8] = []
+      values.reserveCapacity(256)
+      for scalar in scalars {
+        if end(run) <= scalar { run += 1 }
+        values.append(UInt8(truncatingIfNeeded: runs[run]))
       }
       if let position = known[values] {
         blocks.append(position)
-      } else {
-        let position = UInt16(kinds.count >> 8)
-        known[values] = position
-        blocks.append(position)
-        kinds += values
+        continue
       }
+      let position = UInt16(kinds.count >> 8)
+      known[values] = position
+      blocks.append(position)
+      kinds += values
     }
     self.blocks = blocks
     self.kinds = kinds

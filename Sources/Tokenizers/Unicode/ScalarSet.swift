@@ -95,7 +95,12 @@ struct ScalarBitmap: Sendable {
   init(_ set: ScalarSet) {
     var bits = [UInt64](repeating: 0, count: 0x110000 / 64)
     for range in set.ranges {
-      for scalar in range { bits[Int(scalar >> 6)] |= 1 << UInt64(scalar & 63) }
+      for word in Int(range.lowerBound >> 6)...Int(range.upperBound >> 6) {
+        // Which of the word's scalars lie in the range.
+        let first = max(Int(range.lowerBound) - word << 6, 0)
+        let last = min(Int(range.upperBound) - word << 6, 63)
+        bits[word] |= ~0 << UInt64(first) & ~0 >> UInt64(63 - last)
+      }
     }
     ascii = (bits[0], bits[1])
     var blocks: [UInt16] = []
