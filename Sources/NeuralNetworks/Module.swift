@@ -152,11 +152,16 @@ extension Module: CustomStringConvertible {
 }
 
 extension String {
-  /// `qProj` → `q_proj`.
+  /// `qProj` → `q_proj`. Names of properties are ASCII, and each walk through a model asks for thousands: no look at
+  /// the properties of characters.
   fileprivate var snakeCased: String {
-    reduce(into: "") { result, character in
-      if character.isUppercase, !result.isEmpty { result.append("_") }
-      result += character.lowercased()
+    var result: [UInt8] = []
+    result.reserveCapacity(utf8.count + 4)
+    for byte in utf8 {
+      let isUppercase = (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)
+      if isUppercase, !result.isEmpty { result.append(UInt8(ascii: "_")) }
+      result.append(isUppercase ? byte | 0x20 : byte)
     }
+    return String(decoding: result, as: UTF8.self)
   }
 }
