@@ -85,25 +85,18 @@ struct TokenTable: Sendable {
   }
 }
 
-/// Hashing and comparing short byte strings, eight bytes at a time.
+/// Hashing and comparing short byte strings, eight bytes at a time, without a loop over single bytes: its end would
+/// be guessed wrong for every other token.
 enum ByteHash {
   @inline(__always)
   static func hash(_ bytes: UnsafeBufferPointer<UInt8>) -> UInt64 {
     var state = UInt64(truncatingIfNeeded: bytes.count) &* 0x9E37_79B9_7F4A_7C15
     var position = 0
-    while position + 8 <= bytes.count {
-      state = mix(state ^ word(bytes, position))
+    while position + 8 < bytes.count {
+      state = mix(state ^ load(bytes, position))
       position += 8
     }
-    if position < bytes.count {
-      var tail: UInt64 = 0
-      while position < bytes.count {
-        tail = tail << 8 | UInt64(bytes[position])
-        position += 1
-      }
-      state = mix(state ^ tail)
-    }
-    return state
+    return mix(state ^ end(bytes))
   }
 
   /// Full 128-bit product, folded.
@@ -114,23 +107,33 @@ enum ByteHash {
   }
 
   @inline(__always)
-  private static func word(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> UInt64 {
-    // Hashes are the same on every machine.
-    UnsafeRawBufferPointer(bytes).loadUnaligned(fromByteOffset: position, as: UInt64.self).littleEndian
-  }
-
-  @inline(__always)
   static func equal(_ left: UnsafeBufferPointer<UInt8>, _ right: UnsafeBufferPointer<UInt8>) -> Bool {
     guard left.count == right.count else { return false }
     var position = 0
-    while position + 8 <= left.count {
-      guard word(left, position) == word(right, position) else { return false }
+    while position + 8 < left.count {
+      guard load(left, position) as UInt64 == load(right, position) else { return false }
       position += 8
     }
-    while position < left.count {
-      guard left[position] == right[position] else { return false }
-      position += 1
+    return end(left) == end(right)
+  }
+
+  /// The last eight bytes; all where there are fewer, some of them twice.
+  @inline(__always)
+  private static func end(_ bytes: UnsafeBufferPointer<UInt8>) -> UInt64 {
+    let count = bytes.count
+    if count >= 8 { return load(bytes, count - 8) }
+    if count >= 4 {
+      return UInt64(load(bytes, 0) as UInt32) | UInt64(load(bytes, count - 4) as UInt32) << 32
     }
-    return true
+    guard count > 0 else { return 0 }
+    return UInt64(bytes[0]) | UInt64(bytes[count / 2]) << 8 | UInt64(bytes[count - 1]) << 16
+  }
+
+  /// Little-endian, so that hashes are the same on every machine.
+  @inline(__always)
+  private static func load<Word: FixedWidthInteger & BitwiseCopyable>(
+    _ bytes: UnsafeBufferPointer<UInt8>, _ position: Int
+  ) -> Word {
+    UnsafeRawBufferPointer(bytes).loadUnaligned(fromByteOffset: position, as: Word.self).littleEndian
   }
 }
