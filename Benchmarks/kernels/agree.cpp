@@ -289,6 +289,26 @@ static void elementwise() {
   }
 }
 
+/// A row of a product is the same, to the bit, however many others there are and whatever tiles they make.
+static void productRows() {
+  const auto x = at::randn({170, 70}), w = at::randn({75, 70});
+  for (int wanted = 3; wanted >= 0; --wanted) {
+    const auto variant = static_cast<graft::Variant>(wanted);
+    if (graft::setVariant(variant) != variant) continue;
+    for (const auto dtype : {at::kFloat, at::kBFloat16})
+      for (const bool transposed : {true, false}) {
+        const auto left = x.to(dtype), right = (transposed ? w : w.t().contiguous()).to(dtype);
+        const auto whole = graft::sumOfProducts({{left, right, transposed}}, 75);
+        for (int64_t rows = 1; rows < 170; ++rows) {
+          ++comparisons;
+          if (!at::equal(graft::sumOfProducts({{left.narrow(0, 0, rows), right, transposed}}, 75), whole.narrow(0, 0, rows)))
+            ++failures, std::printf("product of %d rows, variant %d: rows differ\n", static_cast<int>(rows), wanted);
+        }
+      }
+  }
+  graft::setVariant(graft::Variant::avx512bf16);
+}
+
 /// Sizes that fill the product kernel's panels and vectors, and sizes that leave rests of both.
 static void lora() {
   struct Size {
@@ -312,6 +332,22 @@ static void lora() {
           [=](const Tensors& x) -> Tensors {
             const auto [w, c, m] = arguments(x);
             return {graft::loraLinear(x[0], w, c, adapters(x), m)};
+          },
+          [=](const Tensors& x) -> Tensors {
+            const auto [w, c, m] = arguments(x);
+            return {graft::loraLinearTwin(x[0], w, c, adapters(x), m)};
+          },
+          {at::randn({size.tokens, size.inputs}), at::randn({size.rank, size.inputs}) * 0.05,
+           at::randn({size.firstOutput, size.rank}) * 0.05, at::randn({4, size.inputs}) * 0.05,
+           at::randn({rest, 4}) * 0.05},
+          {at::randn({size.tokens, size.outputs})});
+      // Two matrices in two places instead of one.
+      agree(
+          "LoRA around two weights",
+          [=](const Tensors& x) -> Tensors {
+            const auto [w, c, m] = arguments(x);
+            const Tensors parts{w.narrow(0, 0, size.firstOutput).clone(), w.narrow(0, size.firstOutput, rest).clone()};
+            return {graft::loraLinear(x[0], parts, c, adapters(x), m)};
           },
           [=](const Tensors& x) -> Tensors {
             const auto [w, c, m] = arguments(x);
@@ -582,6 +618,7 @@ int main() {
   elementwise();
   elsewhere();
   gpuKernels();
+  productRows();
   lora();
   decoding();
   packing();

@@ -4,6 +4,7 @@
 #include "Kernels/DynamicMap.h"
 #include "Kernels/FewRowsLinear.h"
 #include "Kernels/Kernels.h"
+#include "Kernels/MatrixProduct.h"
 
 using namespace graft;
 
@@ -70,16 +71,20 @@ CTTensor *ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, in
 }
 
 CTTensor *ct_lora_linear(
-    CTTensor *input, CTTensor *weight, CTTensor *bias, CTTensor *const *a, CTTensor *const *b, const double *scales,
-    const int64_t *first_outputs, int32_t count, CTTensor *mask) {
+    CTTensor *input, CTTensor *const *weights, int32_t weight_count, CTTensor *bias, CTTensor *const *a,
+    CTTensor *const *b, const double *scales, const int64_t *first_outputs, int32_t count, CTTensor *mask) {
   return tensor_or_null([&] {
+    std::vector<at::Tensor> frozen;
+    for (int32_t i = 0; i < weight_count; ++i) frozen.push_back(borrow(weights[i]));
     std::vector<LowRankAdapter> adapters;
     for (int32_t i = 0; i < count; ++i)
       adapters.push_back({borrow(a[i]), borrow(b[i]), scales[i], first_outputs[i]});
     return loraLinear(
-        borrow(input), borrow(weight), borrow_or_undefined(bias), adapters, borrow_or_undefined(mask));
+        borrow(input), frozen, borrow_or_undefined(bias), adapters, borrow_or_undefined(mask));
   });
 }
+
+bool ct_has_bfloat16_products(void) { return hasBFloat16Products(); }
 
 static PackedMatrix borrow(const CTPackedMatrix &matrix) {
   return {matrix.rows, matrix.columns, borrow_or_undefined(matrix.bytes), borrow_or_undefined(matrix.bases),

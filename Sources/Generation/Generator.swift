@@ -101,6 +101,7 @@ public final class Generator {
     _ answers: [Answer], _ chooser: TokenChooser, _ config: GenerationConfig, onText: TextHandler?,
     isCancelled: () -> Bool
   ) throws -> [GenerationOutput] {
+    try model.optimizeLayout()
     var finished: [Int: GenerationOutput] = [:]
     var active = answers
     var generators = answers.map { chooser.makeGenerator(sequence: $0.index) }

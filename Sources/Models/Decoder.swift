@@ -221,6 +221,13 @@ public final class DecoderModel: Module, Backbone, LayerArranging {
   public var layerCount: Int { layers.count }
   public var sharesPrefixes: Bool { virtualTokens == nil && !rotaryEmb.dependsOnLength }
 
+  public func fuseProjections() throws {
+    for layer in layers {
+      try layer.selfAttn.projections.fuse()
+      try layer.mlp.projections.fuse()
+    }
+  }
+
   public func optimizeLayout() throws {
     for layer in layers {
       try layer.selfAttn.projections.stack()

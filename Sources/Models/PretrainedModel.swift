@@ -48,7 +48,11 @@ public protocol Backbone: Module {
   /// Which layers those are, and where their inputs wait.
   var checkpointing: LayerCheckpointing { get set }
 
-  /// Lays weights that are multiplied with the same input behind one another; called once, when they are loaded.
+  /// Computes layers that read the same input as one product; called once, when the weights are loaded.
+  func fuseProjections() throws
+
+  /// Lays the dense weights of such layers behind one another, in memory of this process, for the generation of single tokens; does
+  /// nothing where they lie so.
   func optimizeLayout() throws
 
   /// `[T, hidden]`: the states after the last norm, which the head reads.
@@ -81,6 +85,7 @@ extension PretrainedModel {
     set { backbone.checkpointing = newValue }
   }
 
+  public func fuseProjections() throws { try backbone.fuseProjections() }
   public func optimizeLayout() throws { try backbone.optimizeLayout() }
 
   /// `[T, hidden]`, see ``Backbone/hiddenStates(_:)``.

@@ -13,8 +13,8 @@ public final class Embedding: Module {
   /// The row of the token that pads, which Hugging Face's models print; nothing is padded here.
   public let paddingIndex: Int?
 
-  /// The table as it lies over its file, and what gives its memory back.
-  private var mapped: (table: Tensor, version: Int, release: @Sendable () -> Void)?
+  /// The table as it lies over its file, where it does.
+  private var mapped: MappedTensor?
 
   /// The active adapters, innermost first.
   public var adapters: [any EmbeddingAdapter] = []
@@ -37,7 +37,7 @@ public final class Embedding: Module {
 
   /// The table's own rows for int64 tokens `[T]`, `[T, width]`, without adapters.
   public func rows(_ tokens: Tensor) throws -> Tensor {
-    defer { if isMapped { mapped?.release() } }
+    defer { mapped?.release(held) }
     guard let quantizedTable, !weight.isLoaded else { return try weight.value.embedding(tokens) }
     return try quantizedTable.rows(tokens, dtype: weight.value.dtype)
   }
@@ -51,11 +51,11 @@ public final class Embedding: Module {
   /// Says that the table lies over its file: after each look-up `release` gives its memory back, so that the rows that have been read do
   /// not become the whole table in time. That ends when the table is replaced or changed in place, which reading it again would undo.
   package func setMapped(release: @escaping @Sendable () -> Void) {
-    mapped = (held, held.version, release)
+    mapped = MappedTensor(held, release: release)
   }
 
   /// Whether the table is still the one that lies over its file.
-  package var isMapped: Bool { mapped.map { $0.table === held && $0.version == held.version } ?? false }
+  package var isMapped: Bool { mapped?.isIntact(in: held) ?? false }
 
   private var held: Tensor {
     if let quantizedTable, !weight.isLoaded { return quantizedTable.codes }

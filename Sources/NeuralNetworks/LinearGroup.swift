@@ -2,83 +2,118 @@ import Torch
 
 /// Linear layers that read the same input, such as query, key and value, computed as one product.
 ///
-/// The layers stay what they are, with their names and adapters. Dense weights are laid behind one another in one
-/// tensor, of which each layer's is a view; quantized ones stay where they are, and are decoded behind one another.
-/// Whenever a layer's weight is another, for instance a merged one, the group steps back and the layers are computed
-/// one by one.
+/// The layers stay what they are, with their names and adapters. Quantized weights are decoded behind one another from where
+/// they are, and dense ones are multiplied from where they are by processors that can; otherwise, and for generation,
+/// they are laid behind one another in one tensor, of which each layer's is a view. Whenever a layer's weight is
+/// another, for instance a merged one, the group steps back and the layers are computed one by one.
 ///
 /// Low-rank adapters of the group share one dropout mask over the input.
 public final class LinearGroup {
   private let layers: [Linear]
-  private var stacked: Stacked?
+  /// Shared with groups of the same parameters.
+  private let state: State
   /// The weight of all layers in fewer bytes, for generation.
   private var packing = Packing()
 
-  private struct Stacked {
-    let weight: LowRankProduct.Weight  // [Σ out, in]
+  private final class State {
+    var fused: Fused?
+  }
+
+  private struct Fused {
+    let weight: LowRankProduct.Weight  // [Σ out, in], of one matrix or several
     let bias: Tensor?  // [Σ out]
-    /// What the storages held when they were stacked: views of `weight`, or codes.
+    /// What the storages held when they were fused: matrices of `weight`, views of it, or codes.
     let weights: [Tensor]
     let biases: [Tensor]
   }
 
   public init(_ layers: [Linear]) {
     self.layers = layers
+    state = State()
   }
 
   /// Layers that share the parameters of another group's, and how these lie in memory.
   public init(_ layers: [Linear], sharing other: LinearGroup) {
     self.layers = layers
-    stacked = other.stacked
+    state = other.state
   }
 
-  /// Lays the weights behind one another; does nothing for storages of different forms.
-  public func stack() throws {
-    stacked = nil
-    let biases = layers.compactMap(\.bias)
-    guard biases.isEmpty || biases.count == layers.count else { return }
-    let weight: LowRankProduct.Weight
+  /// Makes one product of the layers; does nothing for storages of different forms.
+  public func fuse() throws {
+    state.fused = nil
+    guard biases != nil else { return }
     let matrices = layers.compactMap(\.weight.quantized)
-    let parameters = layers.compactMap(\.weight.parameter)
     if matrices.count == layers.count, Set(layers.map(\.weight.computeType)).count == 1 {
-      weight = .quantized(matrices, computeType: layers[0].weight.computeType)
-    } else if parameters.count == layers.count, Set(parameters.map(\.value.dtype)).count == 1 {
-      let tensor = try Tensor.concatenated(parameters.map(\.value))
-      for (parameter, view) in zip(parameters, try tensor.split(layers.map(\.outFeatures), dimension: 0)) {
-        parameter.value = view
-      }
-      weight = .dense(tensor)
-    } else {
-      return
+      try fuse(.quantized(matrices, computeType: layers[0].weight.computeType))
+    } else if let parameters = denseParameters {
+      let values = parameters.map(\.value)
+      guard Engine.hasBFloat16Products, values.allSatisfy({ $0.dtype == .bfloat16 && $0.device.kind == .cpu })
+      else { return try stack() }
+      try fuse(.dense(values))
     }
-    let bias = biases.isEmpty ? nil : try Tensor.concatenated(biases.map(\.value))
-    for (parameter, view) in zip(biases, try bias?.split(layers.map(\.outFeatures), dimension: 0) ?? []) {
-      parameter.value = view
+  }
+
+  /// Lays dense weights behind one another, which makes single tokens fastest; does nothing for others, for trained ones, and where
+  /// they lie so.
+  public func stack() throws {
+    guard !isStacked, let parameters = denseParameters, let biases,
+      !(parameters + biases).contains(where: \.isTrainable)
+    else { return }
+    let tensor = try Tensor.concatenated(parameters.map(\.value))
+    for (parameter, view) in zip(parameters, try tensor.split(layers.map(\.outFeatures), dimension: 0)) {
+      parameter.move(to: view)
     }
-    stacked = Stacked(
-      weight: weight, bias: bias, weights: layers.compactMap { Self.held($0.weight) },
-      biases: biases.map(\.value))
+    try fuse(.dense([tensor]))
   }
 
   /// `[T, in]` → `[T, Σ out]`, the outputs side by side; nil when the layers must be computed one by one.
   public func callAsFunction(_ input: Tensor) throws -> Tensor? {
-    guard let stacked, isIntact(stacked) else { return nil }
-    return try LowRankProduct(layers, weight: stacked.weight, bias: stacked.bias)?.callAsFunction(input)
+    guard let fused = state.fused, isIntact(fused) else { return nil }
+    return try LowRankProduct(layers, weight: fused.weight, bias: fused.bias)?.callAsFunction(input)
   }
 
-  /// The weight of all layers in one, and their bias, when that is all there is to them: dense, frozen, without adapters.
+  /// The weight of all layers in one, and their bias, when that is all there is to them: stacked, frozen, without adapters.
   package var plain: PlainProjection? {
-    guard let stacked, case .dense(let weight) = stacked.weight, layers.allSatisfy(\.adapters.isEmpty),
-      isIntact(stacked)
+    guard let fused = state.fused, case .dense(let matrices) = fused.weight, matrices.count == 1,
+      layers.allSatisfy(\.adapters.isEmpty), isIntact(fused)
     else { return nil }
-    return PlainProjection(weight: weight, bias: stacked.bias, packed: packing.copy(of: weight))
+    return PlainProjection(weight: matrices[0], bias: fused.bias, packed: packing.copy(of: matrices[0]))
   }
 
   package func pack(_ matrix: PackedMatrix) { packing.matrix = matrix }
 
-  private func isIntact(_ stacked: Stacked) -> Bool {
-    zip(layers, stacked.weights).allSatisfy { Self.held($0.weight) === $1 && !$1.requiresGradient }
-      && zip(layers, stacked.biases).allSatisfy { $0.bias?.value === $1 && !$1.requiresGradient }
+  /// The layers' parameters when all are dense and of one type.
+  private var denseParameters: [Parameter]? {
+    let parameters = layers.compactMap(\.weight.parameter)
+    return parameters.count == layers.count && Set(parameters.map(\.value.dtype)).count == 1
+      ? parameters : nil
+  }
+
+  private var isStacked: Bool {
+    guard let fused = state.fused, case .dense(let matrices) = fused.weight else { return false }
+    return matrices.count == 1 && isIntact(fused)
+  }
+
+  /// The layers' biases; nil when only some have one.
+  private var biases: [Parameter]? {
+    let biases = layers.compactMap(\.bias)
+    return biases.isEmpty || biases.count == layers.count ? biases : nil
+  }
+
+  private func fuse(_ weight: LowRankProduct.Weight) throws {
+    let biases = biases ?? []
+    let bias = biases.isEmpty ? nil : try Tensor.concatenated(biases.map(\.value))
+    for (parameter, view) in zip(biases, try bias?.split(layers.map(\.outFeatures), dimension: 0) ?? []) {
+      parameter.value = view
+    }
+    state.fused = Fused(
+      weight: weight, bias: bias, weights: layers.compactMap { Self.held($0.weight) },
+      biases: biases.map(\.value))
+  }
+
+  private func isIntact(_ fused: Fused) -> Bool {
+    zip(layers, fused.weights).allSatisfy { Self.held($0.weight) === $1 && !$1.requiresGradient }
+      && zip(layers, fused.biases).allSatisfy { $0.bias?.value === $1 && !$1.requiresGradient }
   }
 
   private static func held(_ storage: any WeightStorage) -> Tensor? {

@@ -5,9 +5,9 @@ import Torch
 /// The backward pass has no product for W, and keeps nothing but x and x Aᵀ. A quantized weight is decoded into the
 /// product, once in each direction.
 struct LowRankProduct {
+  /// Matrices whose outputs count behind one another.
   enum Weight {
-    case dense(Tensor)
-    /// Matrices whose outputs lie behind one another.
+    case dense([Tensor])
     case quantized([QuantizedMatrix], computeType: DType?)
   }
 
@@ -24,7 +24,7 @@ struct LowRankProduct {
 
   /// Layers that read the same input, whose weights are the rows of `weight` in their order.
   init?(_ layers: [Linear], weight: Weight, bias: Tensor?) {
-    if case .dense(let matrix) = weight, matrix.requiresGradient { return nil }
+    if case .dense(let matrices) = weight, matrices.contains(where: \.requiresGradient) { return nil }
     guard bias.map({ !$0.requiresGradient }) ?? true else { return nil }
     var pairs: [(a: Tensor, b: Tensor, scale: Double, firstOutput: Int)] = []
     var dropout: Double?
@@ -63,9 +63,9 @@ struct LowRankProduct {
       try dropout > 0 && !pairs.isEmpty
       ? Tensor.ones(input.shape, dtype: input.dtype, device: input.device).dropout(dropout) : nil
     switch weight {
-    case .dense(let matrix):
-      guard !pairs.isEmpty else { return try input.linear(matrix, bias: bias) }
-      return try input.loraLinear(weight: matrix, bias: bias, pairs: pairs, mask: mask)
+    case .dense(let matrices):
+      if pairs.isEmpty, matrices.count == 1 { return try input.linear(matrices[0], bias: bias) }
+      return try input.loraLinear(weights: matrices, bias: bias, pairs: pairs, mask: mask)
     case .quantized(let parts, _):
       return try input.quantizedLinear(parts, bias: bias, pairs: pairs, mask: mask)
     }
@@ -78,7 +78,7 @@ extension LowRankProduct.Weight {
     if let matrix = storage.quantized {
       self = .quantized([matrix], computeType: storage.computeType)
     } else if let matrix = storage.parameter?.value, !matrix.requiresGradient {
-      self = .dense(matrix)
+      self = .dense([matrix])
     } else {
       return nil
     }
@@ -86,7 +86,7 @@ extension LowRankProduct.Weight {
 
   fileprivate func takes(_ type: DType) -> Bool {
     switch self {
-    case .dense(let matrix): matrix.dtype == type
+    case .dense(let matrices): matrices.allSatisfy { $0.dtype == type }
     case .quantized(_, let computeType): (computeType ?? type) == type
     }
   }

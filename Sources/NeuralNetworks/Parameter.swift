@@ -7,6 +7,9 @@ public final class Parameter {
   /// The elements in use now.
   public var value: Tensor
 
+  /// The elements as they lie over their file, where they do.
+  private var mapped: MappedTensor?
+
   public init(_ value: Tensor) {
     self.value = value
   }
@@ -27,6 +30,19 @@ public final class Parameter {
 
   public func setTrainable(_ trainable: Bool) throws {
     try value.setRequiresGradient(trainable)
+  }
+
+  /// Says that the elements lie over their file, whose memory `release` gives back.
+  package func setMapped(release: @escaping @Sendable () -> Void) {
+    mapped = MappedTensor(value, release: release)
+  }
+
+  /// Puts a copy of the elements in their place; the memory of a file that they lay over is given back.
+  func move(to copy: Tensor) {
+    let old = value
+    value = copy
+    mapped?.release(old)
+    mapped = nil
   }
 
   /// The elements in the type that `input` is computed in; the gradient flows through the conversion.

@@ -101,25 +101,31 @@ extension Tensor {
     }
   }
 
-  /// x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ for `[T, in]` and a frozen weight `[out, in]`, each pair A `[r, in]`,
-  /// B `[n, r]` adding to the `n` outputs from `firstOutput` on.
+  /// x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ for `[T, in]` and frozen weights `[out, in]` that count behind one another, each pair
+  /// A `[r, in]`, B `[n, r]` adding to the `n` outputs from `firstOutput` on.
   ///
   /// - Parameter mask: the dropout mask of the input for all pairs, 0 or 1 / (1 − p), in its shape.
   package func loraLinear(
-    weight: Tensor, bias: Tensor?, pairs: [(a: Tensor, b: Tensor, scale: Double, firstOutput: Int)],
+    weights: [Tensor], bias: Tensor?, pairs: [(a: Tensor, b: Tensor, scale: Double, firstOutput: Int)],
     mask: Tensor? = nil
   ) throws -> Tensor {
-    let result = Tensor.withHandles(pairs.map(\.a)) { a, count in
-      Tensor.withHandles(pairs.map(\.b)) { b, _ in
-        ct_lora_linear(
-          handle, weight.handle, bias?.handle, a, b, pairs.map(\.scale), pairs.map { Int64($0.firstOutput) },
-          count,
-          mask?.handle)
+    let result = Tensor.withHandles(weights) { weights, weightCount in
+      Tensor.withHandles(pairs.map(\.a)) { a, count in
+        Tensor.withHandles(pairs.map(\.b)) { b, _ in
+          ct_lora_linear(
+            handle, weights, weightCount, bias?.handle, a, b, pairs.map(\.scale),
+            pairs.map { Int64($0.firstOutput) }, count, mask?.handle)
+        }
       }
     }
     guard let result else {
-      throw TorchError.last("linear with LoRA", [self, weight] + pairs.flatMap { [$0.a, $0.b] })
+      throw TorchError.last("linear with LoRA", [self] + weights + pairs.flatMap { [$0.a, $0.b] })
     }
     return Tensor(owning: result)
   }
+}
+
+extension Engine {
+  /// Whether this processor has dot products of bfloat16 (AVX-512), so that weights in it are multiplied from where they lie.
+  public static var hasBFloat16Products: Bool { ct_has_bfloat16_products() }
 }

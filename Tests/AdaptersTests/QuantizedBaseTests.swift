@@ -31,8 +31,8 @@ import Torch
     try dense.inputEmbedding.weight.value = table.dequantized(.float32)
     if model.tiesEmbeddings { model.outputEmbedding.weight = Int8Weight(table, dtype: .float32) }
     try model.inputEmbedding.setTable(table, dtype: .float32)
-    try model.optimizeLayout()
-    try dense.optimizeLayout()
+    try model.fuseProjections()
+    try dense.fuseProjections()
   }
 
   private func outcome(_ model: PEFTModel, _ sequences: [[Int32]]) throws -> (

@@ -143,7 +143,7 @@ struct CUDATests {
     let weight = try Tensor.normal([96, 64]) * 0.1
     try expectSame(inputs, dtype) { values, device in
       try values[0].loraLinear(
-        weight: weight.to(dtype).to(values[0].dtype, device: device), bias: nil,
+        weights: [weight.to(dtype).to(values[0].dtype, device: device)], bias: nil,
         pairs: [(a: values[1], b: values[2], scale: 2, firstOutput: 0)])
     }
     for matrix in [

@@ -108,7 +108,7 @@ func expectSame(
       tolerance: dtype == .bfloat16 ? 4e-2 : 1e-5
     ) {
       try $0[0].loraLinear(
-        weight: weight, bias: bias, pairs: [(a: $0[1], b: $0[2], scale: 0.5, firstOutput: 0)], mask: mask)
+        weights: [weight], bias: bias, pairs: [(a: $0[1], b: $0[2], scale: 0.5, firstOutput: 0)], mask: mask)
     } plain: { values in
       let dropped = try mask.map { try values[0] * $0.to(.float32) } ?? values[0]
       let low = try dropped.linear(values[1]).linear(values[2]) * 0.5

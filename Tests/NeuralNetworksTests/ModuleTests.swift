@@ -198,6 +198,51 @@ private final class Doubling: LinearAdapter {
     #expect(try group(x) == nil)
   }
 
+  /// In bf16, whose results are rounded once here and once there: 2⁻⁸ each.
+  @Test("layers fused where their weights lie give what stacked ones give", arguments: [20, 130])
+  func fusedInPlace(tokens: Int) throws {
+    try RandomState.seed(13)
+    func layers() throws -> [Linear] {
+      try RandomState.seed(14)
+      return try [64, 32, 48].map {
+        Linear(
+          weight: DenseWeight(Parameter(try Tensor.normal([$0, 96]).to(.bfloat16))),
+          bias: Parameter(try Tensor.normal([$0]).to(.bfloat16)))
+      }
+    }
+    let (there, moved) = (try layers(), try layers())
+    let (fused, stacked) = (LinearGroup(there), LinearGroup(moved))
+    try fused.fuse()
+    try stacked.stack()
+    #expect(stacked.plain != nil && (fused.plain == nil) == Engine.hasBFloat16Products)
+    let update = LowRank(
+      a: try Tensor.normal([4, 96]).to(.bfloat16), b: try Tensor.normal([32, 4]).to(.bfloat16), scale: 0.5)
+    (there[1].adapters, moved[1].adapters) = ([update], [update])
+    let x = try Tensor.normal([tokens, 96]).to(.bfloat16)
+    let results = try [fused, stacked].map { group in
+      let input = try x.copy()
+      try input.setRequiresGradient(true)
+      let output = try #require(try group(input))
+      try output.to(.float32).squared().sum().backward()
+      return (try output.detached().to(.float32), try #require(input.gradient).to(.float32))
+    }
+    #expect(try (results[0].0 - results[1].0).norm().item() / results[1].0.norm().item() < 1.0 / 256)
+    #expect(try (results[0].1 - results[1].1).norm().item() / results[1].1.norm().item() < 1.0 / 128)
+
+    // Stacking moves the parameters, once.
+    let adapted = there[1].adapters
+    there[1].adapters = []
+    try fused.stack()
+    let weight = try #require(fused.plain).weight
+    #expect(weight.shape == [144, 96])
+    #expect(
+      try there[2].weight.dense().to(.float32).floats() == moved[2].weight.dense().to(.float32).floats())
+    try fused.stack()
+    #expect(fused.plain?.weight === weight)
+    there[1].adapters = adapted
+    #expect(fused.plain == nil)
+  }
+
   private func expectClose(_ a: Tensor, _ b: Tensor) {
     #expect(throws: Never.self) {
       let distance = try (a - b).norm().item() / b.norm().item()

@@ -254,11 +254,11 @@ import Torch
     }
     expectTorchError("LoRA") {
       _ = try hidden.loraLinear(
-        weight: head, bias: nil, pairs: [(a: .ones([2, 8]), b: .ones([7, 2]), scale: 1, firstOutput: 0)])
+        weights: [head], bias: nil, pairs: [(a: .ones([2, 8]), b: .ones([7, 2]), scale: 1, firstOutput: 0)])
     }
     expectTorchError("LoRA") {
       _ = try hidden.loraLinear(
-        weight: head, bias: nil, pairs: [(a: .ones([2, 16]), b: .ones([8, 2]), scale: 1, firstOutput: 0)])
+        weights: [head], bias: nil, pairs: [(a: .ones([2, 16]), b: .ones([8, 2]), scale: 1, firstOutput: 0)])
     }
   }
 

@@ -73,12 +73,13 @@ struct LowRankAdapter {
   int64_t firstOutput = 0;
 };
 
-/// x `[tokens, inputs]` through a frozen weight `[outputs, inputs]` (and bias, which may be undefined) with all `adapters` added;
-/// differentiable in x and the adapters. `mask`, when defined, is x's dropout mask for the adapters, 0 or 1 / (1 − p).
-at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+/// x `[tokens, inputs]` through frozen weights `[outputs, inputs]`, whose outputs count behind one another (and a bias for all, which may
+/// be undefined), with all `adapters` added; differentiable in x and the adapters. `mask`, when defined, is x's dropout mask for the
+/// adapters, 0 or 1 / (1 − p).
+at::Tensor loraLinear(const at::Tensor& x, at::TensorList weights, const at::Tensor& bias,
                       const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
 
-/// The twin of `loraLinear`, in the adapters' own dtype as PEFT computes it; also serves weights that are not frozen.
+/// The twin of `loraLinear` with one weight, in the adapters' own dtype as PEFT computes it; also serves weights that are not frozen.
 at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                           const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask = {});
 

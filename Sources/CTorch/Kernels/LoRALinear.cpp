@@ -17,6 +17,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "Quantized/FrozenWeight.h"
@@ -167,14 +168,17 @@ at::Tensor loraLinearTwin(const at::Tensor& x, const at::Tensor& weight, const a
   return y;
 }
 
-at::Tensor loraLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+at::Tensor loraLinear(const at::Tensor& x, at::TensorList weights, const at::Tensor& bias,
                       const std::vector<LowRankAdapter>& adapters, const at::Tensor& mask) {
-  check(x, weight.sizes(), adapters, mask);
-  const bool frozen = !weight.requires_grad() && !(bias.defined() && bias.requires_grad());
-  if (adapters.empty() && !hasProductKernel({{x, weight}}) && !hasFewRowsKernel(x, weight, bias)) return loraLinearTwin(x, weight, bias, adapters, mask);
-  if ((at::GradMode::is_enabled() && !frozen) || x.scalar_type() != weight.scalar_type())
-    return loraLinearTwin(x, weight, bias, adapters, mask);
-  return run(x, c10::make_intrusive<FrozenWeight>(weight), bias, adapters, mask);
+  const auto weight = c10::make_intrusive<FrozenWeight>(weights.vec());
+  check(x, {weight->rows(), weight->columns()}, adapters, mask);
+  const auto isTrained = [](const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
+  const bool frozen = std::none_of(weights.begin(), weights.end(), isTrained) && !isTrained(bias);
+  const bool hasKernel = weight->hasKernel(x) || hasFewRowsKernel(x, weights[0], bias);
+  if ((adapters.empty() && !hasKernel) || (at::GradMode::is_enabled() && !frozen) ||
+      x.scalar_type() != weights[0].scalar_type())
+    return loraLinearTwin(x, weights.size() == 1 ? weights[0] : at::cat(weights), bias, adapters, mask);
+  return run(x, weight, bias, adapters, mask);
 }
 
 at::Tensor quantizedLinear(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts, const at::Tensor& bias,

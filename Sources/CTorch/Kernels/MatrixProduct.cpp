@@ -101,7 +101,7 @@ namespace {
 constexpr int64_t groupBytes = 384 << 10;
 
 /// A panel of more bytes is cut into blocks of its depth.
-constexpr int64_t largestPanelBytes = 768 << 10;
+constexpr int64_t largestPanelBytes = 400 << 10;
 
 /// Below this the reading of the weight takes the time (FewRowsLinear.h).
 constexpr int64_t fewestRows = mostRows + 1;
@@ -121,9 +121,7 @@ at::Tensor inWords(const at::Tensor& left, int64_t depth) {
 
 std::shared_ptr<const TileSource> sourceOf(const ProductTerm& term) {
   if (term.source) return term.source;
-  const auto matrix = term.right.stride(1) == 1 ? term.right : term.right.contiguous();
-  if (matrix.scalar_type() == at::kFloat) return std::make_shared<DenseRows<float>>(matrix);
-  return std::make_shared<DenseRows<at::BFloat16>>(matrix);
+  return denseRows({term.right.stride(1) == 1 ? term.right : term.right.contiguous()});
 }
 
 void check(const ProductTerm& term, const TileSource& right, const at::Tensor& output) {
@@ -202,8 +200,7 @@ void multiply(const IntegerOperand* integers, const std::vector<ProductTerm>& te
     blocks = (panelWords * 4 * most + groupBytes - 1) / groupBytes;
   }
   const int64_t rounds = (panels + threads * most - 1) / (threads * most);
-  const int64_t groupPanels = std::max<int64_t>(1, (panels + threads * rounds - 1) / (threads * rounds));
-  const int64_t groups = (panels + groupPanels - 1) / groupPanels;
+  const int64_t groups = std::min(panels, threads * rounds), groupPanels = (panels + groups - 1) / groups;
   const int64_t parts = std::clamp<int64_t>((threads + groups - 1) / groups, 1, std::max<int64_t>(1, rows / 96));
 
   // A shallow term belongs to the first block.
@@ -220,7 +217,7 @@ void multiply(const IntegerOperand* integers, const std::vector<ProductTerm>& te
   parallelTasks(groups * parts, [&](int64_t task, int64_t thread) {
     const int64_t group = task / parts, part = task % parts;
     const int64_t firstRow = rows * part / parts, lastRow = rows * (part + 1) / parts;
-    const int64_t first = group * groupPanels, size = std::min(groupPanels, panels - first);
+    const int64_t first = panels * group / groups, size = panels * (group + 1) / groups - first;
     float* const packed = words + thread * (packedWords + sumWords);
     std::vector<DepthRange> ranges(operands.size());
     for (int64_t block = 0; block < blocks; ++block) {
@@ -250,12 +247,11 @@ void multiply(const IntegerOperand* integers, const std::vector<ProductTerm>& te
 
 }  // namespace
 
-bool hasProductKernel(const std::vector<ProductTerm>& terms) {
-  if (variant() != Variant::avx512bf16 || terms.empty() || terms[0].left.dim() != 2) return false;
-  const int64_t rows = terms[0].left.size(0);
-  return rows >= fewestRows && std::all_of(terms.begin(), terms.end(), [&](const ProductTerm& term) {
-           return fits(term.left) && term.left.size(0) == rows && term.left.size(1) > 0 && fits(term.right);
-         });
+bool hasBFloat16Products() { return variant() == Variant::avx512bf16; }
+
+bool hasProductKernel(const at::Tensor& left, at::TensorList rights) {
+  return hasBFloat16Products() && left.dim() == 2 && left.size(0) >= fewestRows && left.size(1) > 0 && fits(left) &&
+         std::all_of(rights.begin(), rights.end(), fits);
 }
 
 static void fill(const IntegerOperand* integers, const std::vector<ProductTerm>& terms, const at::Tensor& bias,

@@ -45,9 +45,12 @@ at::Tensor largestMagnitudes(const at::Tensor& x);
 /// Whether this processor has dot products of bytes, so that these take half the time of bf16's.
 bool hasByteProducts();
 
-/// Whether `sumOfProducts` is the faster way for terms that lie in memory: bf16 on a processor with bf16 dot products, and
+/// Whether `sumOfProducts` is the faster way for matrices that lie in memory: bf16 on a processor with bf16 dot products, and
 /// enough rows that the products and not the reading of the right factors take the time.
-bool hasProductKernel(const std::vector<ProductTerm>& terms);
+bool hasProductKernel(const at::Tensor& left, at::TensorList rights);
+
+/// Whether this processor has dot products of bf16, so that weights in it are multiplied where they lie.
+bool hasBFloat16Products();
 
 /// Σ left · right over the terms, plus a bias `[columns]` that may be undefined: `[rows, columns]` in the terms' type, fp32 or
 /// bf16, on the CPU, summed in fp32 and rounded once. Written into `output` when it is given, whose last axis is contiguous.

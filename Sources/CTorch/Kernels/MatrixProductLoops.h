@@ -86,11 +86,11 @@ inline void packPanels(const ProductOperand<T>& operand, DepthRange range, int64
   using Unit = typename ProductUnit<T>::Unit;
   alignas(64) T tile[tileSourceRows * tileSourceColumns];
   const auto& right = *operand.right;
-  const auto memory = right.memory();
-  // Words begin where rows do.
-  const T* const numbers = memory.type == c10::CppTypeToScalarType<T>::value && memory.stride % Unit::depth == 0
-                               ? static_cast<const T*>(memory.numbers)
-                               : nullptr;
+  // Numbers that can be used in place: words begin where rows do.
+  const auto numbersOf = [](const TileSource::Memory& memory) {
+    const bool fits = memory.type == c10::CppTypeToScalarType<T>::value && memory.stride % Unit::depth == 0;
+    return fits ? static_cast<const T*>(memory.numbers) : nullptr;
+  };
   const int64_t begin = first - operand.firstColumn;
   const int64_t steps = (range.end - range.begin + Unit::depth - 1) / Unit::depth;
   if (operand.transposed) {
@@ -103,10 +103,12 @@ inline void packPanels(const ProductOperand<T>& operand, DepthRange range, int64
           for (int64_t step = 0; step < steps; ++step) store(target + step * panelColumns, Floats{});
           continue;
         }
+        const auto memory = right.memory(row, tileSourceRows);
+        const T* const numbers = numbersOf(memory);
         for (int64_t k = range.begin; k < range.end; k += tileSourceColumns, target += tileSourceColumns / Unit::depth * panelColumns) {
           const int64_t count = range.end - k < tileSourceColumns ? range.end - k : tileSourceColumns;
-          if (numbers && axis.count == tileSourceRows && count == tileSourceColumns) {
-            packAlong<Unit>(numbers + row * memory.stride + k, memory.stride, count, target);
+          if (numbers && count == tileSourceColumns) {
+            packAlong<Unit>(numbers + k, memory.stride, count, target);
             continue;
           }
           if (axis.count < tileSourceRows || count < tileSourceColumns) __builtin_memset(tile, 0, sizeof tile);
@@ -119,12 +121,14 @@ inline void packPanels(const ProductOperand<T>& operand, DepthRange range, int64
   // Rows of the factor are read where they lie: all panels of 16 of them before the next.
   for (int64_t k = range.begin; k < range.end; k += tileSourceRows) {
     const int64_t count = range.end - k < tileSourceRows ? range.end - k : tileSourceRows;
+    const auto memory = right.memory(k, count);
+    const T* const numbers = numbersOf(memory);
     for (int64_t panel = 0; panel < panels; ++panel) {
       const int64_t column = begin + panel * panelColumns;
       const TileAxis axis(column, tileSourceColumns, right.columns());
       float* const target = to + panel * toPanel + (k - range.begin) / Unit::depth * panelColumns;
       if (numbers && count == tileSourceRows && axis.count == tileSourceColumns) {
-        packDownwards<Unit>(numbers + k * memory.stride + column, memory.stride, count, target);
+        packDownwards<Unit>(numbers + column, memory.stride, count, target);
         continue;
       }
       if (count < tileSourceRows || axis.count < tileSourceColumns) __builtin_memset(tile, 0, sizeof tile);
@@ -234,7 +238,16 @@ inline void multiplyPanels(const IntegerOperand* integers, DepthRange integerRan
                                  sumsColumn, columns - column);
       }
   };
+  // Tiles of one size and of one row less, as long as there are enough of them: tiles of few rows run at a fraction of the rate.
+  const int64_t rows = lastRow - firstRow, whole = (rows + panelTileRows - 1) / panelTileRows;
+  const int64_t smaller = whole * panelTileRows - rows;
   int64_t row = firstRow;
+  if (smaller <= whole) {
+    const int64_t firstSmaller = lastRow - smaller * (panelTileRows - 1);
+    for (; row < firstSmaller; row += panelTileRows) tiles.template operator()<panelTileRows>(row);
+    for (; row < lastRow; row += panelTileRows - 1) tiles.template operator()<panelTileRows - 1>(row);
+    return;
+  }
   for (; row + panelTileRows <= lastRow; row += panelTileRows) tiles.template operator()<panelTileRows>(row);
   for (; row + fewerTileRows <= lastRow; row += fewerTileRows) tiles.template operator()<fewerTileRows>(row);
   for (; row < lastRow; ++row) tiles.template operator()<1>(row);

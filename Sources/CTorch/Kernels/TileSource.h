@@ -18,13 +18,14 @@ class TileSource {
   virtual int64_t rows() const = 0;
   virtual int64_t columns() const = 0;
 
-  /// Where the numbers lie, when they do, and how far its rows are apart: whole tiles are then used in place.
+  /// Rows that lie in memory, and how far they are apart: whole tiles are then used in place.
   struct Memory {
     const void* numbers = nullptr;
     int64_t stride = 0;
     at::ScalarType type = at::kFloat;
   };
-  virtual Memory memory() const { return {}; }
+  /// Where `rows` rows, from `row` on, lie; nowhere when they are decoded, or lie in several places.
+  virtual Memory memory(int64_t /*row*/, int64_t /*rows*/) const { return {}; }
 
   /// Writes `columns` numbers, from `column` on, of `rows` rows, from `row` on, to rows of `to` that are
   /// `tileSourceColumns` apart. All lie within the matrix and a tile; `column` is a multiple of `tileSourceColumns`

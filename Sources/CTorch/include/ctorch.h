@@ -228,12 +228,14 @@ CTTensor *_Nullable ct_swiglu(CTTensor *gate, CTTensor *up);
 CTTensor *_Nullable ct_swiglu_fused(CTTensor *gate_up);
 /// Rotates the heads of a projection [T, heads · head_size] by tables [T, head_size], in place where it can.
 CTTensor *_Nullable ct_rotary(CTTensor *projection, CTTensor *cosines, CTTensor *sines, int64_t head_size, int64_t heads);
-/// x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ with a frozen weight: adapter i has A [r, in] and B [n, r] and adds to the
-/// outputs from first_outputs[i] on.
+/// x Wᵀ + b + Σ scale · (mask · x Aᵀ) Bᵀ with frozen weights [out, in], whose outputs count behind one another: adapter i has
+/// A [r, in] and B [n, r] and adds to the outputs from first_outputs[i] on; `count` may be 0.
 CTTensor *_Nullable ct_lora_linear(
-    CTTensor *input, CTTensor *weight, CTTensor *_Nullable bias, CTTensor *const _Nonnull *_Nonnull a,
-    CTTensor *const _Nonnull *_Nonnull b, const double *scales, const int64_t *first_outputs, int32_t count,
-    CTTensor *_Nullable mask);
+    CTTensor *input, CTTensor *const _Nonnull *_Nonnull weights, int32_t weight_count, CTTensor *_Nullable bias,
+    CTTensor *const _Nonnull *_Nonnull a, CTTensor *const _Nonnull *_Nonnull b, const double *scales,
+    const int64_t *first_outputs, int32_t count, CTTensor *_Nullable mask);
+/// Whether this processor has dot products of bf16, so that weights in it are multiplied where they lie.
+bool ct_has_bfloat16_products(void);
 
 /// A bf16 matrix [rows, columns] in three quarters of its bytes; `PackedMatrix` of Kernels/PackedMatrix.h. The parts are borrowed for the call.
 typedef struct CTPackedMatrix {

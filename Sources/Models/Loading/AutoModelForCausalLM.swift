@@ -103,7 +103,7 @@ extension PretrainedModel {
     let loader = try WeightLoader(
       self, source: source, dtype: dtype ?? source.preferredDType, device: device, quantization: quantization)
     try loader.load()
-    try optimizeLayout()
+    try fuseProjections()
     source.releasePages()
     return loader.lacksHead
   }

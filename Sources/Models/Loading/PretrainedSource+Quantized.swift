@@ -159,9 +159,9 @@ extension PretrainedSource {
     return (bits[0] / Double(max(elements[0], 1)), bits[1] / Double(max(elements[1], 1)))
   }
 
-  /// The bytes of a table that lies over its file when it is held in `dtype` or, with `packed`, in its blocks: of such a one no more
+  /// The bytes of a tensor that lies over its file when it is held in `dtype` or, with `packed`, in its blocks: of such a one no more
   /// than what is being read has to be in memory. Nil for one that is converted, and so is all there.
-  package func mappedTable(_ name: String, dtype: DType, packed: Bool) throws -> ByteView? {
+  package func bytesInPlace(_ name: String, dtype: DType, packed: Bool) throws -> ByteView? {
     guard let stored = try storedTensor(name) else { return nil }
     let isMapped =
       switch stored.type {

@@ -67,10 +67,14 @@ struct WeightLoader {
       } else {
         parameter.value = try source.tensor(name, dtype: dtype).to(dtype, device: device)
       }
-      if let table = tables[name], device.kind == .cpu, !model.tiesEmbeddings,
-        let bytes = try source.mappedTable(name, dtype: dtype, packed: quantization == .packed)
+      if device.kind == .cpu,
+        let bytes = try source.bytesInPlace(name, dtype: dtype, packed: quantization == .packed)
       {
-        table.setMapped(release: bytes.releasePages)
+        if let table = tables[name] {
+          if !model.tiesEmbeddings { table.setMapped(release: bytes.releasePages) }
+        } else if parameter.isLoaded {
+          parameter.setMapped(release: bytes.releasePages)
+        }
       }
       // Pages of the file count as the process's memory: those of the whole model would be its peak.
       source.releasePages()

@@ -186,7 +186,7 @@ extension PretrainedSource {
     guard !base.tiesEmbeddings, base.inputEmbedding.adapters.isEmpty, !weight.isTrainable,
       let name = base.namedParameters().first(where: { $0.1 === weight })?.0
     else { return 0 }
-    return try mappedTable(name, dtype: dtype, packed: packed)?.count ?? 0
+    return try bytesInPlace(name, dtype: dtype, packed: packed)?.count ?? 0
   }
 }
 

@@ -10,13 +10,15 @@
 
 namespace graft {
 
-/// A linear layer's weight that is only read: a dense tensor, or quantized matrices that share their input and whose
-/// outputs lie behind one another.
+/// A linear layer's weight that is only read: matrices that share their input and whose outputs count behind one another, all dense
+/// or all quantized.
 ///
 /// An object that autograd can hold for the backward pass.
 class FrozenWeight : public torch::CustomClassHolder {
  public:
-  explicit FrozenWeight(at::Tensor dense) : dense_(std::move(dense)) {}
+  /// Throws when there is none, or columns or types differ.
+  explicit FrozenWeight(std::vector<at::Tensor> dense);
+  explicit FrozenWeight(at::Tensor dense) : FrozenWeight(std::vector<at::Tensor>{std::move(dense)}) {}
   /// Throws when a part is damaged or the parts' columns differ.
   explicit FrozenWeight(std::vector<QuantizedMatrix> parts);
 
@@ -33,16 +35,18 @@ class FrozenWeight : public torch::CustomClassHolder {
   at::Tensor inputGradient(const at::Tensor& gradient, const std::vector<ProductTerm>& terms = {},
                            at::Tensor output = {}) const;
 
-  bool isQuantized() const { return !parts_.empty(); }
+  bool isQuantized() const { return dense_.empty(); }
+  /// Whether there is a kernel for the products with x, which reads the matrices where they lie.
+  bool hasKernel(const at::Tensor& x) const;
 
  private:
   at::Tensor product(const at::Tensor& x, bool transposed, const std::optional<at::Tensor>& bias,
                      const std::vector<ProductTerm>& terms, at::Tensor output) const;
-  /// The whole matrix; `dtype` is that of a quantized one.
+  /// The whole matrix; `dtype` is that of quantized ones.
   at::Tensor dense(at::ScalarType dtype) const;
 
-  at::Tensor dense_;
-  std::vector<QuantizedMatrix> parts_;
+  std::vector<at::Tensor> dense_;
+  std::vector<QuantizedMatrix> quantized_;
 };
 
 }  // namespace graft
