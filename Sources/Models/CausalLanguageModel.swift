@@ -17,6 +17,6 @@ extension CausalLanguageModel {
 
   /// Logits `[N, vocabulary]` behind the last token of each sequence.
   public func nextTokenLogits(_ input: ModelInput) throws -> Tensor {
-    try head(hiddenStates(input).selecting(input.lastRows()))
+    try head(hiddenStates(input, tokens: input.lastTokens()))
   }
 }

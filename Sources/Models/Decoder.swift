@@ -51,10 +51,10 @@ public final class DecoderAttention: Module, Sublayer {
     projections = LinearGroup([qProj, kProj, vProj], sharing: other.projections)
   }
 
-  /// `[T, hidden]` → `[T, hidden]`.
+  /// `[T, hidden]` → `[T, hidden]`, or the rows of it that are wanted.
   func callAsFunction(
     _ input: Tensor, rotary: RotaryTables, layout tokenLayout: RaggedLayout, cache: KeyValueCache?,
-    attended: (any AttentionRows)?
+    attended: (any AttentionRows)?, wanted: WantedRows? = nil
   ) throws -> Tensor {
     let layout = attended?.layout ?? tokenLayout
     let (heads, keyHeads) = (configuration.headCount, configuration.keyValueHeadCount)
@@ -85,7 +85,7 @@ public final class DecoderAttention: Module, Sublayer {
           try raggedAttention(query, key, value, layout: layout, scale: scale, window: window)
         }
     }
-    if let attended { output = try attended.tokens(of: output) }
+    output = try wanted?.ofRead(output) ?? attended?.tokens(of: output) ?? output
     return try oProj(output.reshaped(-1, heads * headDimension))
   }
 
@@ -161,18 +161,24 @@ public final class DecoderLayer: Module {
     postAttentionLayernorm = other.postAttentionLayernorm
   }
 
-  /// `[T, hidden]` → `[T, hidden]`.
+  /// `[T, hidden]` → `[T, hidden]`, or the rows of it that are wanted.
   func callAsFunction(
     _ input: Tensor, rotary: RotaryTables, layout: RaggedLayout, cache: KeyValueCache?,
-    attended: (any AttentionRows)?
+    attended: (any AttentionRows)?, wanted: WantedRows? = nil
   ) throws -> Tensor {
-    if let cache, attended == nil, let output = try step(input, rotary: rotary, layout: layout, cache: cache)
+    if let cache, attended == nil, wanted == nil,
+      let output = try step(input, rotary: rotary, layout: layout, cache: cache)
     {
       return output
     }
-    let read = try inputLayernorm(input)
-    let attention = try selfAttn(read, rotary: rotary, layout: layout, cache: cache, attended: attended)
-    let sum = try input + selfAttn.adapted(attention, input: read, residual: input)
+    var (residual, read) = (input, try inputLayernorm(input))
+    let attention = try selfAttn(
+      read, rotary: rotary, layout: layout, cache: cache, attended: attended, wanted: wanted)
+    if let wanted {
+      residual = try wanted.of(residual)
+      if !selfAttn.adapters.isEmpty { read = try wanted.of(read) }
+    }
+    let sum = try residual + selfAttn.adapted(attention, input: read, residual: residual)
     let normed = try postAttentionLayernorm(sum)
     return try sum + mlp.adapted(mlp(normed), input: normed, residual: sum)
   }
@@ -235,7 +241,7 @@ public final class DecoderModel: Module, Backbone, LayerArranging {
     }
   }
 
-  public func hiddenStates(_ input: ModelInput) throws -> Tensor {
+  public func hiddenStates(_ input: ModelInput, tokens: Tensor?) throws -> Tensor {
     let cache = input.cache
     let rows = try LayerRows(
       input, embeddings: embedTokens(input.tokens), virtualTokens: virtualTokens,
@@ -244,22 +250,24 @@ public final class DecoderModel: Module, Backbone, LayerArranging {
     let reached = readLayout.sequences.enumerated().map { $1.count + (cache?.lengths[$0] ?? 0) }
     let rotary = try rotaryEmb(layout, lengths: reached)
 
+    let wanted = tokens.map(rows.of)
     var hidden = rows.embeddings
     for (index, layer) in layers.enumerated() {
       let attended = rows.attended(index)
+      let wanted = index == layers.count - 1 ? wanted : nil
       if usesGradientCheckpointing, index < checkpointing.layerCount ?? layers.count, cache == nil {
         hidden = try checkpointed([hidden] + (attended?.tensors ?? []), keep: checkpointing.keep) { inputs in
           try layer(
             inputs[0], rotary: rotary, layout: layout, cache: nil,
-            attended: attended?.with(Array(inputs[1...])))
+            attended: attended?.with(Array(inputs[1...])), wanted: wanted)
         }
       } else {
-        hidden = try layer(hidden, rotary: rotary, layout: layout, cache: cache, attended: attended)
+        hidden = try layer(
+          hidden, rotary: rotary, layout: layout, cache: cache, attended: attended, wanted: wanted)
       }
     }
     cache?.advance(readLayout)
-    hidden = try rows.tokens(hidden)
-    return try norm(hidden)
+    return try norm(wanted == nil ? rows.tokens(hidden) : hidden)
   }
 
   public func arrangement(of sources: [Int]) -> LayerArrangement {
@@ -318,7 +326,7 @@ public final class DecoderForSequenceClassification: Module, SequenceClassificat
   public var head: Linear { score }
 
   public func logits(_ input: ModelInput) throws -> Tensor {
-    try score(hiddenStates(input).selecting(input.lastRows()))  // [N, labels]
+    try score(hiddenStates(input, tokens: input.lastTokens()))  // [N, labels]
   }
 
   public override var typeName: String { model.className + task.classSuffix }

@@ -14,6 +14,16 @@ struct LayerRows {
   let attended: (Int) -> (any AttentionRows)?
   /// The batch's own rows, `[T, …]`, of all.
   let tokens: (Tensor) throws -> Tensor
+  /// The same of the rows that attention reads.
+  let tokensRead: (Tensor) throws -> Tensor
+
+  /// The rows of some of the batch's tokens.
+  ///
+  /// - Parameter tokens: int64 `[N]`.
+  func of(_ tokens: Tensor) -> WantedRows {
+    WantedRows(
+      of: { try self.tokens($0).selecting(tokens) }, ofRead: { try self.tokensRead($0).selecting(tokens) })
+  }
 
   /// - Parameters:
   ///   - embeddings: `[T, hidden]`, of the batch's tokens.
@@ -29,6 +39,7 @@ struct LayerRows {
         layout = woven.layout
         attended = { _ in nil }
         tokens = woven.tokens(of:)
+        tokensRead = woven.tokens(of:)
       case .keysAndValues(let layers):
         self.embeddings = embeddings
         layout = woven.tokenLayout
@@ -37,10 +48,12 @@ struct LayerRows {
         }
         attended = { prefixes[$0] }
         tokens = { $0 }
+        tokensRead = woven.tokens(of:)
       }
       return
     }
     readLayout = input.layout
+    tokensRead = { $0 }
     if sharesPrefix, input.sharedPrefix > 0, input.cache == nil {
       let shared = SharedPrefix(count: input.sharedPrefix, layout: input.layout)
       self.embeddings = try shared.tokens(of: embeddings)
@@ -54,6 +67,15 @@ struct LayerRows {
       tokens = { $0 }
     }
   }
+}
+
+/// What the last layer is to give, where that is not all of its rows: under causal attention nothing reads the others' states any
+/// more, once it has their keys and values.
+struct WantedRows {
+  /// Of the rows of the layer.
+  let of: (Tensor) throws -> Tensor
+  /// Of those that attention reads.
+  let ofRead: (Tensor) throws -> Tensor
 }
 
 /// The rows that attention reads in a layer, where they are more than those that go through the layer.

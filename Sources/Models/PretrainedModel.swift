@@ -55,11 +55,14 @@ public protocol Backbone: Module {
   /// nothing where they lie so.
   func optimizeLayout() throws
 
-  /// `[T, hidden]`: the states after the last norm, which the head reads.
+  /// `[T, hidden]`: the states after the last norm, which the head reads; or `[N, hidden]`, those of some `tokens`.
   ///
   /// ``virtualTokens`` are read before each sequence that begins here, and have no rows in the result. They count in the
   /// lengths of a cache.
-  func hiddenStates(_ input: ModelInput) throws -> Tensor
+  ///
+  /// - Parameter tokens: int64 `[N]`, of the input's tokens those whose states are wanted,; nil is all. The last layer does not
+  ///   compute the others'.
+  func hiddenStates(_ input: ModelInput, tokens: Tensor?) throws -> Tensor
 }
 
 extension PretrainedModel {
@@ -88,8 +91,10 @@ extension PretrainedModel {
   public func fuseProjections() throws { try backbone.fuseProjections() }
   public func optimizeLayout() throws { try backbone.optimizeLayout() }
 
-  /// `[T, hidden]`, see ``Backbone/hiddenStates(_:)``.
-  public func hiddenStates(_ input: ModelInput) throws -> Tensor { try backbone.hiddenStates(input) }
+  /// `[T, hidden]`, or those of some tokens, `[N, hidden]`; see ``Backbone/hiddenStates(_:tokens:)``.
+  public func hiddenStates(_ input: ModelInput, tokens: Tensor? = nil) throws -> Tensor {
+    try backbone.hiddenStates(input, tokens: tokens)
+  }
 
   public func complete(_ json: inout JSONValue) {}
 
@@ -170,9 +175,10 @@ public struct ModelInput {
       cache: cache)
   }
 
-  /// The rows of the sequences' last tokens among all, int64 `[N]`: under causal attention the only ones that have seen
-  /// the whole sequence.
-  func lastRows() throws -> Tensor {
-    try Tensor(layout.offsets.dropFirst().map { Int64($0 - 1) }, device: tokens.device)
+  /// The sequences' last tokens among all, int64 `[N]`: under causal attention the only ones that have seen the whole
+  /// sequence. Nil when there are no others.
+  func lastTokens() throws -> Tensor? {
+    if layout.sequences.allSatisfy({ $0.count == 1 }) { return nil }
+    return try Tensor(layout.offsets.dropFirst().map { Int64($0 - 1) }, device: tokens.device)
   }
 }

@@ -28,6 +28,9 @@ public struct Supervision {
   }
 
   public var count: Int { rows.count }
+
+  /// ``rows`` as int64 `[S]`.
+  public func rows(on device: Device) throws -> Tensor { try Tensor(rows.map(Int64.init), device: device) }
 }
 
 /// The summed cross-entropy of the supervised positions. Logits exist only there, and only a chunk of them at a time.
@@ -37,11 +40,14 @@ public struct Supervision {
 ///   - head: the output embedding, width → vocabulary.
 /// - Returns: a scalar in fp32: −Σ log p(target). Divide by the supervised tokens of the whole window.
 public func causalLossSum(hidden: Tensor, supervision: Supervision, head: Linear) throws -> Tensor {
-  let device = hidden.device
-  let rows = try Tensor(supervision.rows.map(Int64.init), device: device)
-  let targets = try Tensor(supervision.targets.map(Int64.init), device: device)
-  let states = try hidden.selecting(rows)  // [S, width]
-  guard supervision.count > 0 else { return try Tensor.zeros([], device: device) }
+  try causalLossSum(
+    states: hidden.selecting(supervision.rows(on: hidden.device)), supervision: supervision, head: head)
+}
+
+/// The same of the supervised positions' states alone, `[S, width]`.
+public func causalLossSum(states: Tensor, supervision: Supervision, head: Linear) throws -> Tensor {
+  guard supervision.count > 0 else { return try Tensor.zeros([], device: states.device) }
+  let targets = try Tensor(supervision.targets.map(Int64.init), device: states.device)
   if head.adapters.isEmpty, head.bias == nil {
     if let weight = head.weight.parameter {
       return try states.linearCrossEntropy(weight: weight.value(like: states), labels: targets)

@@ -83,10 +83,10 @@ public struct CausalLanguageModeling: Objective {
 
   public func lossSum(_ model: PEFTModel, _ batch: Batch) throws -> Tensor {
     let base = try model.causalLanguageModel()
-    return try causalLossSum(
-      hidden: base.hiddenStates(ModelInput(batch, device: base.device)),
-      supervision: Supervision(
-        labels: batch.labels, offsets: batch.offsets.map(Int.init), ignoreIndex: ignoreIndex),
-      head: base.outputEmbedding)
+    let supervision = Supervision(
+      labels: batch.labels, offsets: batch.offsets.map(Int.init), ignoreIndex: ignoreIndex)
+    let states = try base.hiddenStates(
+      ModelInput(batch, device: base.device), tokens: supervision.rows(on: base.device))
+    return try causalLossSum(states: states, supervision: supervision, head: base.outputEmbedding)
   }
 }
