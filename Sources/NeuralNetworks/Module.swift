@@ -66,15 +66,23 @@ extension Module.Part {
 extension Module {
   /// Every module below this one and itself, with its path: `model.layers.0.self_attn.q_proj`; the root's is empty.
   public func namedModules(prefix: String = "") -> [(path: String, module: Module)] {
-    var result: [(path: String, module: Module)] = [(prefix, self)]
+    namedParts(prefix).map { ($0.path, $0.module) }
+  }
+
+  /// Every module below this one and itself, with its path and its parts, which are looked at once.
+  private func namedParts(_ prefix: String = "") -> [(
+    path: String, module: Module, parts: [(name: String, part: Part)]
+  )] {
+    let parts = parts
+    var result = [(path: prefix, module: self, parts: parts)]
     for (name, part) in parts {
       let path = prefix.isEmpty ? name : "\(prefix).\(name)"
       switch part {
       case .parameter, .storage: break
-      case .module(let module): result += module.namedModules(prefix: path)
+      case .module(let module): result += module.namedParts(path)
       case .list(let modules):
         for (index, module) in modules.enumerated() {
-          result += module.namedModules(prefix: "\(path).\(index)")
+          result += module.namedParts("\(path).\(index)")
         }
       }
     }
@@ -83,8 +91,8 @@ extension Module {
 
   /// Every parameter with its path. A tied parameter appears under each of its names.
   public func namedParameters() -> [(path: String, parameter: Parameter)] {
-    namedModules().flatMap { path, module in
-      module.parts.compactMap { name, part in
+    namedParts().flatMap { path, _, parts in
+      parts.compactMap { name, part in
         guard case .parameter(let parameter) = part else { return nil }
         return (path.isEmpty ? name : "\(path).\(name)", parameter)
       }
@@ -109,8 +117,8 @@ extension Module {
 
   /// Every quantized weight with its path.
   public func namedStorages() -> [(path: String, storage: any WeightStorage)] {
-    namedModules().flatMap { path, module in
-      module.parts.compactMap { name, part in
+    namedParts().flatMap { path, _, parts in
+      parts.compactMap { name, part in
         guard case .storage(let storage) = part else { return nil }
         return (path.isEmpty ? name : "\(path).\(name)", storage)
       }
