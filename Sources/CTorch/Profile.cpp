@@ -1,7 +1,7 @@
 // Where the time of a stretch of code goes: a tree of the engine's operations by name, as they call each other.
 //
 // The engine announces its operations and the nodes of backward through `at::RecordFunction`, which is what PyTorch's own
-// profiler listens to; this package's calls (`guarded`) and product kernel do the same. An operation that no profile
+// profiler listens to; this package's calls (`guarded`) and its products do the same. An operation that no profile
 // listens to pays for one test of a flag.
 
 #include <ATen/record_function.h>

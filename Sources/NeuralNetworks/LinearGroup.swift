@@ -61,7 +61,7 @@ public final class LinearGroup {
     else { return }
     let tensor = try Tensor.concatenated(parameters.map(\.value))
     for (parameter, view) in zip(parameters, try tensor.split(layers.map(\.outFeatures), dimension: 0)) {
-      parameter.move(to: view)
+      parameter.replace(with: view)
     }
     try fuse(.dense([tensor]))
   }

@@ -2,7 +2,7 @@ import Torch
 
 /// A tensor that lies over its file, and what gives its memory back: it is read again when it is used.
 struct MappedTensor {
-  private let tensor: Tensor
+  private weak var tensor: Tensor?
   private let version: Int
   private let giveBack: @Sendable () -> Void
 

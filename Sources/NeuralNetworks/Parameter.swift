@@ -37,10 +37,10 @@ public final class Parameter {
     mapped = MappedTensor(value, release: release)
   }
 
-  /// Puts a copy of the elements in their place; the memory of a file that they lay over is given back.
-  func move(to copy: Tensor) {
+  /// Puts other elements in place of these; the memory of a file that these lay over is given back.
+  func replace(with other: Tensor) {
     let old = value
-    value = copy
+    value = other
     mapped?.release(old)
     mapped = nil
   }

@@ -19,6 +19,6 @@ public final class DenseWeight: WeightStorage {
   public func dense() throws -> Tensor { matrix.value }
 
   public func replace(with matrix: Tensor) throws {
-    self.matrix.value = try matrix.to(self.matrix.value.dtype)
+    self.matrix.replace(with: try matrix.to(self.matrix.value.dtype))
   }
 }

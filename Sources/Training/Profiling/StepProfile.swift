@@ -55,7 +55,8 @@ public struct StepProfile: Sendable, Codable {
     (
       .products,
       [
-        "graft::sum_of_products", "lora_linear", "LoRALinear", "aten::mm", "aten::addmm", "aten::bmm",
+        "graft::sum_of_products", "graft::byte_product", "lora_linear", "LoRALinear", "aten::mm",
+        "aten::addmm", "aten::bmm",
         "aten::baddbmm", "aten::linear",
         "mkldnn_linear", "aten::matmul", "dequantize",
       ]

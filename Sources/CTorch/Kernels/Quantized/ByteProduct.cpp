@@ -11,6 +11,8 @@
 
 #include "ByteProduct.h"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 
 #include "../ConstData.h"
@@ -75,6 +77,7 @@ bool multipliesBytes(const at::Tensor& x, const std::vector<QuantizedMatrix>& pa
 
 at::Tensor byteProduct(const at::Tensor& x, const std::vector<QuantizedMatrix>& parts, bool transposed,
                        const at::Tensor& bias, const std::vector<ProductTerm>& terms, at::Tensor output) {
+  RECORD_FUNCTION("graft::byte_product", c10::ArrayRef<const c10::IValue>{});
   std::vector<at::Tensor> codes, constants;
   for (const auto& part : parts) {
     codes.push_back(part.codes.view({part.rows, part.columns}));
