@@ -56,7 +56,7 @@ public final class LinearGroup {
   /// Lays dense weights behind one another, which makes single tokens fastest; does nothing for others, for trained ones, and where
   /// they lie so.
   public func stack() throws {
-    guard !isStacked, let parameters = denseParameters, let biases,
+    guard stacked == nil, let parameters = denseParameters, let biases,
       !(parameters + biases).contains(where: \.isTrainable)
     else { return }
     let tensor = try Tensor.concatenated(parameters.map(\.value))
@@ -74,10 +74,9 @@ public final class LinearGroup {
 
   /// The weight of all layers in one, and their bias, when that is all there is to them: stacked, frozen, without adapters.
   package var plain: PlainProjection? {
-    guard let fused = state.fused, case .dense(let matrices) = fused.weight, matrices.count == 1,
-      layers.allSatisfy(\.adapters.isEmpty), isIntact(fused)
-    else { return nil }
-    return PlainProjection(weight: matrices[0], bias: fused.bias, packed: packing.copy(of: matrices[0]))
+    guard layers.allSatisfy(\.adapters.isEmpty), let stacked else { return nil }
+    return PlainProjection(
+      weight: stacked.weight, bias: stacked.bias, packed: packing.copy(of: stacked.weight))
   }
 
   package func pack(_ matrix: PackedMatrix) { packing.matrix = matrix }
@@ -89,9 +88,12 @@ public final class LinearGroup {
       ? parameters : nil
   }
 
-  private var isStacked: Bool {
-    guard let fused = state.fused, case .dense(let matrices) = fused.weight else { return false }
-    return matrices.count == 1 && isIntact(fused)
+  /// The weights in one, and the bias, when they are stacked and still the layers'.
+  private var stacked: (weight: Tensor, bias: Tensor?)? {
+    guard let fused = state.fused, case .dense(let matrices) = fused.weight, matrices.count == 1,
+      isIntact(fused)
+    else { return nil }
+    return (matrices[0], fused.bias)
   }
 
   /// The layers' biases; nil when only some have one.
