@@ -327,20 +327,21 @@ static void lora() {
                                dropout ? mask.to(x[0].scalar_type()) : Tensor());
       };
       const int64_t rest = size.outputs - size.firstOutput;
+      const Function twin = [=](const Tensors& x) -> Tensors {
+        const auto [w, c, m] = arguments(x);
+        return {graft::loraLinearTwin(x[0], w, c, adapters(x), m)};
+      };
+      const Tensors inputs{at::randn({size.tokens, size.inputs}), at::randn({size.rank, size.inputs}) * 0.05,
+                           at::randn({size.firstOutput, size.rank}) * 0.05, at::randn({4, size.inputs}) * 0.05,
+                           at::randn({rest, 4}) * 0.05};
+      const Tensors gradients{at::randn({size.tokens, size.outputs})};
       agree(
           "LoRA",
           [=](const Tensors& x) -> Tensors {
             const auto [w, c, m] = arguments(x);
             return {graft::loraLinear(x[0], w, c, adapters(x), m)};
           },
-          [=](const Tensors& x) -> Tensors {
-            const auto [w, c, m] = arguments(x);
-            return {graft::loraLinearTwin(x[0], w, c, adapters(x), m)};
-          },
-          {at::randn({size.tokens, size.inputs}), at::randn({size.rank, size.inputs}) * 0.05,
-           at::randn({size.firstOutput, size.rank}) * 0.05, at::randn({4, size.inputs}) * 0.05,
-           at::randn({rest, 4}) * 0.05},
-          {at::randn({size.tokens, size.outputs})});
+          twin, inputs, gradients);
       // Two matrices in two places instead of one.
       agree(
           "LoRA around two weights",
@@ -349,14 +350,7 @@ static void lora() {
             const Tensors parts{w.narrow(0, 0, size.firstOutput).clone(), w.narrow(0, size.firstOutput, rest).clone()};
             return {graft::loraLinear(x[0], parts, c, adapters(x), m)};
           },
-          [=](const Tensors& x) -> Tensors {
-            const auto [w, c, m] = arguments(x);
-            return {graft::loraLinearTwin(x[0], w, c, adapters(x), m)};
-          },
-          {at::randn({size.tokens, size.inputs}), at::randn({size.rank, size.inputs}) * 0.05,
-           at::randn({size.firstOutput, size.rank}) * 0.05, at::randn({4, size.inputs}) * 0.05,
-           at::randn({rest, 4}) * 0.05},
-          {at::randn({size.tokens, size.outputs})});
+          twin, inputs, gradients);
       agree(
           "frozen linear",
           [=](const Tensors& x) -> Tensors {
@@ -367,7 +361,7 @@ static void lora() {
             const auto [w, c, m] = arguments(x);
             return {at::linear(x[0], w, c)};
           },
-          {at::randn({size.tokens, size.inputs})}, {at::randn({size.tokens, size.outputs})});
+          {inputs[0]}, gradients);
     }
 }
 
